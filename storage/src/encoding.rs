@@ -1,0 +1,91 @@
+//! The one place that names bincode: versioned bytes for everything stored or sent.
+//!
+//! The first byte of every value is the version of its format. A reader that meets a
+//! version it does not know says so instead of guessing.
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::error::{Error, Result};
+
+/// The version that [`encode`] writes.
+const VERSION: u8 = 1;
+
+/// The version byte, then the value.
+///
+/// # Errors
+/// [`Error::Encoding`] if the value cannot be represented.
+pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>> {
+    let mut bytes = vec![VERSION];
+    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard()).map_err(
+        |error| Error::Encoding {
+            what,
+            reason: error.to_string(),
+        },
+    )?;
+    Ok(bytes)
+}
+
+/// Reads back what [`encode`] wrote.
+///
+/// # Errors
+/// [`Error::Encoding`] on an unknown version, a damaged value, or bytes left over.
+pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
+    let refuse = |reason: String| Error::Encoding { what, reason };
+    let Some((&version, body)) = bytes.split_first() else {
+        return Err(refuse("it is empty".into()));
+    };
+    if version != VERSION {
+        return Err(refuse(format!(
+            "format version {version} is not known here (up to {VERSION} is)"
+        )));
+    }
+    let (value, read) = bincode::serde::decode_from_slice(body, bincode::config::standard())
+        .map_err(|error| refuse(error.to_string()))?;
+    if read != body.len() {
+        return Err(refuse(format!("{} bytes are left over", body.len() - read)));
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        let value = (7u64, "orders".to_string(), Some(-1i64));
+        let bytes = encode("a test value", &value).unwrap();
+        assert_eq!(bytes[0], VERSION);
+        assert_eq!(
+            decode::<(u64, String, Option<i64>)>("a test value", &bytes).unwrap(),
+            value
+        );
+    }
+
+    #[test]
+    fn refuses_what_it_did_not_write() {
+        let mut bytes = encode("a test value", &7u64).unwrap();
+        for (damage, reason) in [
+            (vec![], "it is empty"),
+            (vec![9, 7], "format version 9"),
+            (vec![VERSION], "UnexpectedEnd"),
+        ] {
+            let error = decode::<u64>("a test value", &damage).unwrap_err();
+            assert!(error.to_string().contains(reason), "{error}");
+        }
+        bytes.push(0);
+        let error = decode::<u64>("a test value", &bytes).unwrap_err();
+        assert!(
+            error.to_string().contains("1 bytes are left over"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_forged_length_does_not_reserve_memory() {
+        // A Vec<u8> that claims 2^62 elements in ten bytes.
+        let forged = [VERSION, 253, 0, 0, 0, 0, 0, 0, 0, 64];
+        assert!(decode::<Vec<u8>>("a test value", &forged).is_err());
+        assert!(decode::<Vec<String>>("a test value", &forged).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! The values that a registration is made of, in upstream's words. PURE.
+//!
+//! Upstream keys everything by (category, key, subkey). Here the categories are
+//! types: a *client* is a [`ProducerId`] with at least one attachment, a *topic*
+//! and a *channel* are names.
+
+use serde::{Deserialize, Serialize};
+
+/// A member of the cluster, by its Raft node id. Never reused within a cluster.
+pub type MemberId = u64;
+
+/// Wall-clock milliseconds since the Unix epoch, stamped by whoever proposed the event.
+pub type UnixMillis = u64;
+
+/// The end of a name that marks a topic or channel as ephemeral (`nsqlookupd` and `nsqd` alike).
+const EPHEMERAL_SUFFIX: &str = "#ephemeral";
+
+/// Whether a topic or channel of this name goes away with its last claim.
+pub fn is_ephemeral(name: &str) -> bool {
+    name.ends_with(EPHEMERAL_SUFFIX)
+}
+
+/// What makes one nsqd one producer: the address that a consumer would dial.
+///
+/// The same nsqd connected to three members is one producer.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProducerId {
+    /// As announced in IDENTIFY; never resolved.
+    pub broadcast_address: String,
+    /// As announced in IDENTIFY. Upstream accepts any 64-bit integer, so we do.
+    pub tcp_port: i64,
+}
+
+/// What nsqd tells of itself in IDENTIFY, beyond its [`ProducerId`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The machine's own name for itself.
+    pub hostname: String,
+    /// Where nsqd's HTTP interface listens.
+    pub http_port: i64,
+    /// nsqd's version.
+    pub version: String,
+    /// Empty in nsqd up to v1.3.0.
+    pub topology_zone: String,
+    /// Empty in nsqd up to v1.3.0.
+    pub topology_region: String,
+}
+
+/// One connection of an nsqd to one member, unique among all sessions of that member.
+///
+/// Ordered: of two sessions of one nsqd at one member the greater is the newer.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct SessionId {
+    /// Which life of the member; grows with every start of its process.
+    pub incarnation: u64,
+    /// Counts the sessions of that life.
+    pub number: u64,
+}

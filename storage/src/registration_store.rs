@@ -1,0 +1,297 @@
+//! The rows of the registry, written through, in a table per *generation*.
+//!
+//! Applying changes rows of the current generation in one batch together with the head row:
+//! how far was applied, and the state hash that results. Installing a snapshot
+//! writes a new generation beside the current one and then, in one write, makes it
+//! the current one. So a crash finds the old registry or the new one, never half of either.
+//!
+//! Nothing here is synced except where it says so: the log replays what is missing. The log in
+//! turn deletes nothing before a sync.
+
+mod sweeper;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::encoding::{decode, encode};
+use crate::error::{Error, Result};
+use crate::record_file::{seal, unseal};
+use crate::registration_db::RegistrationDb;
+use crate::rows::RowChange;
+use crate::sled_engine::{Change, Engine, Table, guarded};
+use sweeper::Sweeper;
+
+/// How far was applied and what came out. No row's key begins with this letter.
+const HEAD_KEY: &[u8] = b"h";
+
+/// Which generation counts.
+const CURRENT_KEY: &[u8] = b"generation";
+
+const SNAPSHOT_KEY: &[u8] = b"snapshot";
+
+/// A generation's table is named so, then its number.
+const TABLE_PREFIX: &str = "registrations-";
+
+/// A batch holds up everyone else who writes, so an installation takes small ones.
+const BATCH_ROWS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// The registry on disk. A clone is another handle on the same.
+#[derive(Clone)]
+pub struct RegistrationStore(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    meta: Table,
+    /// Held while rows are written.
+    current: Mutex<Current>,
+    sweeper: Sweeper,
+}
+
+struct Current {
+    generation: Option<Generation>,
+    /// Whether generations may be lying about that nobody needs.
+    sweep: bool,
+}
+
+struct Generation {
+    number: u64,
+    rows: Table,
+}
+
+/// A registry as it was read from disk.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The registry.
+    pub db: RegistrationDb,
+    /// The mark that came with the last [`apply`](RegistrationStore::apply) or
+    /// [`install`](RegistrationStore::install).
+    pub mark: Vec<u8>,
+}
+
+impl RegistrationStore {
+    pub(crate) fn open(engine: &Engine) -> Result<RegistrationStore> {
+        guarded(engine.data_path(), || {
+            let meta = engine.table("registrations")?;
+            let generation = match read_sealed(engine.data_path(), &meta, CURRENT_KEY)? {
+                None => None,
+                Some(number) => {
+                    let number = decode("the generation", &number)?;
+                    Some(Generation::open(engine, number)?)
+                }
+            };
+            Ok(RegistrationStore(Arc::new(Inner {
+                engine: engine.clone(),
+                meta,
+                // Not swept before the first write: until then someone may still
+                // find that the store is damaged, and nothing is deleted then.
+                current: Mutex::new(Current {
+                    generation,
+                    sweep: true,
+                }),
+                sweeper: Sweeper::default(),
+            })))
+        })
+    }
+
+    /// Whether nothing was applied yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.current().generation.is_none()
+    }
+
+    /// The registry and its mark; `None` if nothing was applied yet.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if rows are missing or changed, [`Error::Io`] if reading fails.
+    pub fn load(&self) -> Result<Option<Loaded>> {
+        let current = self.0.current();
+        let Some(generation) = &current.generation else {
+            return Ok(None);
+        };
+        let data_path = self.0.engine.data_path();
+        guarded(data_path, || {
+            let head = read_sealed(data_path, &generation.rows, HEAD_KEY)?
+                .ok_or_else(|| Error::corrupt(data_path, "the registry has no head row"))?;
+            let (mark, state_hash): (Vec<u8>, u128) = decode("the registry's head", &head)?;
+            let pairs = generation.rows.range(b"", None);
+            let rows = pairs.filter(|pair| !pair.as_ref().is_ok_and(|(key, _)| key == HEAD_KEY));
+            let db = RegistrationDb::from_rows(rows).map_err(|error| match error {
+                // Each row is checked on its own only here.
+                Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),
+                other => other,
+            })?;
+            if db.state_hash() != state_hash {
+                let what = "rows of the registry are missing or changed";
+                return Err(Error::corrupt(data_path, what));
+            }
+            Ok(Some(Loaded { db, mark }))
+        })
+    }
+
+    /// Writes changed rows, the mark and the resulting state hash, all or nothing. The last
+    /// change of a key counts. Not synced.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be written; the member must stop then.
+    pub fn apply(&self, changes: &[RowChange], mark: &[u8], state_hash: u128) -> Result<()> {
+        let inner = &*self.0;
+        let mut current = inner.current();
+        let changes = changes
+            .iter()
+            .map(|change| (change.key.clone(), change.value.clone()));
+        let batch = changes.chain([head(mark, state_hash)?]);
+        match &current.generation {
+            Some(generation) => generation.rows.batch(batch)?,
+            None => {
+                let first = inner.next_generation(&current)?;
+                first.rows.batch(batch)?;
+                // Second: what is the current generation must have its head.
+                inner.set_current(&mut current, first)?;
+            }
+        }
+        inner.sweep_once(&mut current)
+    }
+
+    /// Makes everything applied so far durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if that fails, now or once before.
+    pub fn sync(&self) -> Result<()> {
+        self.0.engine.sync()
+    }
+
+    /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written; the old one stays then.
+    pub fn install(
+        &self,
+        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        mark: &[u8],
+        state_hash: u128,
+    ) -> Result<()> {
+        let inner = &*self.0;
+        let mut current = inner.current();
+        let next = inner.write_generation(&current, rows, mark, state_hash)?;
+        inner.set_current(&mut current, next)?;
+        inner.engine.sync()?;
+        current.sweep = true;
+        inner.sweep_once(&mut current)
+    }
+
+    /// Remembers, durably, what the last snapshot was.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn set_snapshot_mark(&self, bytes: &[u8]) -> Result<()> {
+        let sealed = seal(SNAPSHOT_KEY, bytes);
+        self.0.meta.insert(SNAPSHOT_KEY, sealed)?;
+        self.0.engine.sync()
+    }
+
+    /// What [`set_snapshot_mark`](Self::set_snapshot_mark) was given last.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
+    pub fn snapshot_mark(&self) -> Result<Option<Vec<u8>>> {
+        read_sealed(self.0.engine.data_path(), &self.0.meta, SNAPSHOT_KEY)
+    }
+
+    /// Ends the deletion of old generations; it goes on when the store is opened again.
+    pub(crate) fn shut_down(&self) {
+        self.0.sweeper.stop();
+    }
+}
+
+impl Inner {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A generation that nobody has written to, not even an interrupted installation.
+    fn next_generation(&self, current: &Current) -> Result<Generation> {
+        let names = self.engine.table_names();
+        let used = names.iter().filter_map(|name| number_of(name));
+        let last = used
+            .chain(current.generation.as_ref().map(|current| current.number))
+            .max();
+        Generation::open(&self.engine, last.map_or(1, |last| last + 1))
+    }
+
+    /// Writes all rows to a new generation and makes them durable.
+    fn write_generation(
+        &self,
+        current: &Current,
+        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        mark: &[u8],
+        state_hash: u128,
+    ) -> Result<Generation> {
+        let next = self.next_generation(current)?;
+        let mut batch: Vec<Change> = Vec::new();
+        let mut bytes = 0;
+        for (key, value) in rows {
+            bytes += key.len() + value.len();
+            batch.push((key, Some(value)));
+            if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
+                next.rows.batch(batch.drain(..))?;
+                bytes = 0;
+            }
+        }
+        batch.push(head(mark, state_hash)?);
+        next.rows.batch(batch)?;
+        self.engine.sync()?;
+        Ok(next)
+    }
+
+    fn set_current(&self, current: &mut Current, generation: Generation) -> Result<()> {
+        let number = encode("the generation", &generation.number)?;
+        self.meta.insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
+        current.generation = Some(generation);
+        Ok(())
+    }
+
+    /// Has all other generations deleted, in the background.
+    fn sweep_once(&self, current: &mut Current) -> Result<()> {
+        if !std::mem::take(&mut current.sweep) {
+            return Ok(());
+        }
+        let kept = current.generation.as_ref().map(|current| current.number);
+        let mut names = self.engine.table_names();
+        names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
+        self.sweeper.sweep(&self.engine, names)
+    }
+}
+
+impl Generation {
+    fn open(engine: &Engine, number: u64) -> Result<Generation> {
+        let rows = engine.table(&format!("{TABLE_PREFIX}{number}"))?;
+        Ok(Generation { number, rows })
+    }
+}
+
+/// The generation that a table of this name holds.
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(TABLE_PREFIX)?.parse().ok()
+}
+
+fn head(mark: &[u8], state_hash: u128) -> Result<Change> {
+    let head = encode("the registry's head", &(mark, state_hash))?;
+    Ok((HEAD_KEY.to_vec(), Some(seal(HEAD_KEY, &head))))
+}
+
+fn read_sealed(data_path: &Path, table: &Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(sealed) = table.get(key)? else {
+        return Ok(None);
+    };
+    match unseal(key, &sealed) {
+        Ok(bytes) => Ok(Some(bytes.to_vec())),
+        Err(damage) => {
+            let name = key.escape_ascii();
+            let what = format!("the registry's `{name}` {damage}");
+            Err(Error::corrupt(data_path, what))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! Opens a data path: locks it, checks it, gives out its tables.
+//!
+//! What is in a data path:
+//!
+//! | name | what |
+//! |---|---|
+//! | `LOCK` | locked while a process uses the path |
+//! | `format` | the version of all that follows, see [`FORMAT`] |
+//! | `durable-mark` | what must not be missing from the log |
+//! | `sled/` | log and registry |
+//!
+//! Other crates may keep records of their own beside these.
+
+mod layout;
+
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use crate::error::{Error, Result};
+use crate::log_table::LogTable;
+use crate::registration_store::RegistrationStore;
+use crate::sled_engine::Engine;
+
+/// The version of the data path's layout that this code writes, and the newest it reads.
+pub const FORMAT: u32 = 1;
+
+/// A data path that this process has to itself.
+pub struct Store {
+    data_path: PathBuf,
+    engine: Engine,
+    log: LogTable,
+    registrations: RegistrationStore,
+    /// `None` after it has ended.
+    sync_thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Store {
+    /// Opens the data path, creating it (for its owner only) if it is not there.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process uses it, [`Error::NewerFormat`] if a newer
+    /// raftlookupd wrote it, [`Error::Corrupt`] if what was promised to be there is
+    /// not, [`Error::Io`] if it cannot be created, read or written.
+    pub fn open(data_path: &Path) -> Result<Store> {
+        layout::create_folder(data_path)?;
+        let lock = layout::lock(data_path)?;
+        let mark = layout::check_or_create(data_path)?;
+        let engine = Engine::open(data_path, lock)?;
+        let registrations = RegistrationStore::open(&engine)?;
+        let (log, sync_thread) = LogTable::open(&engine, mark)?;
+        let store = Store {
+            data_path: data_path.to_path_buf(),
+            engine,
+            log,
+            registrations,
+            sync_thread: Some(sync_thread),
+        };
+        store.check_registry_is_there()?;
+        Ok(store)
+    }
+
+    /// The log and the vote.
+    pub fn log(&self) -> LogTable {
+        self.log.clone()
+    }
+
+    /// The registry.
+    pub fn registrations(&self) -> RegistrationStore {
+        self.registrations.clone()
+    }
+
+    /// Where all this is.
+    pub fn data_path(&self) -> &Path {
+        &self.data_path
+    }
+
+    /// What the tables take on disk. It never shrinks: freed space is used again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the files cannot be measured.
+    pub fn disk_bytes(&self) -> Result<u64> {
+        self.engine.size_on_disk()
+    }
+
+    /// Makes everything durable and ends the threads. Other handles on the tables can still
+    /// read, but no longer write. The data path is free when the last of them is gone.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if something could not be made durable, now or before.
+    pub fn close(mut self) -> Result<()> {
+        self.shut_down()
+    }
+
+    fn shut_down(&mut self) -> Result<()> {
+        let Some(thread) = self.sync_thread.take() else {
+            return Ok(());
+        };
+        self.registrations.shut_down();
+        self.log.shut_down();
+        let outcome = if thread.thread().id() == std::thread::current().id() {
+            // Dropped by an append's callback: the thread cannot wait for itself.
+            Ok(())
+        } else {
+            thread.join().unwrap_or_else(|_| {
+                let source = std::io::Error::other("the thread that syncs the log panicked");
+                Err(Error::io("sync", &self.data_path)(source))
+            })
+        };
+        self.engine.stop("the store is closed");
+        outcome
+    }
+
+    /// Purged entries are in the registry, or it cannot be told any more what they were.
+    fn check_registry_is_there(&self) -> Result<()> {
+        match self.log.purge_point()? {
+            Some((upto, _)) if self.registrations.is_empty() => Err(Error::corrupt(
+                &self.data_path,
+                format!("the log was purged up to entry {upto}, but there is no registry"),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::warn!(%error, "the store was not closed cleanly");
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The files of a data path beside the tables, and which of them must be there together.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::path::Path;
+
+use super::FORMAT;
+use crate::error::{Error, Result};
+use crate::log_table::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
+use crate::record_file::RecordFile;
+use crate::sled_engine::{FOLDER, sync_folder};
+
+const LOCK_FILE: &str = "LOCK";
+const FORMAT_FILE: &str = "format";
+
+/// For the owner only: who can write here decides where consumers connect.
+pub(super) fn create_folder(data_path: &Path) -> Result<()> {
+    if data_path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(data_path)
+        .map_err(Error::io("create", data_path))?;
+    match data_path.parent() {
+        Some(parent) if parent != Path::new("") => sync_folder(parent),
+        _ => sync_folder(Path::new(".")),
+    }
+}
+
+/// The lock is held until the file is dropped, however the process ends.
+pub(super) fn lock(data_path: &Path) -> Result<File> {
+    let path = data_path.join(LOCK_FILE);
+    let file = File::options()
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            path: data_path.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
+
+/// The durable mark of a data path that is whole or new.
+///
+/// A new one gets its mark first, then its format, then its tables, so whatever is missing
+/// later was there before.
+pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
+    let format = RecordFile::new(data_path.join(FORMAT_FILE));
+    let found = format.load()?;
+    if let Some(found) = &found {
+        // Before anything else is read: a newer format may have a newer mark.
+        check_format(data_path, found)?;
+    }
+    let missing = |name| Err(Error::corrupt(data_path, format!("`{name}` is missing")));
+    match (found, DurableMark::load(data_path)?) {
+        (Some(_), Some(mark)) => Ok(mark),
+        (Some(_), None) => missing(MARK_FILE),
+        (None, mark) => {
+            let used = mark.is_some_and(|mark| mark.get() != Mark::default());
+            if used || data_path.join(FOLDER).exists() {
+                return missing(FORMAT_FILE);
+            }
+            let mark = DurableMark::create(data_path)?;
+            format.save(&FORMAT.to_be_bytes())?;
+            Ok(mark)
+        }
+    }
+}
+
+fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
+    let found = <[u8; 4]>::try_from(found)
+        .map(u32::from_be_bytes)
+        .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is no number")))?;
+    if found > FORMAT {
+        return Err(Error::NewerFormat {
+            path: data_path.to_path_buf(),
+            found,
+            supported: FORMAT,
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! A damaged store opens with everything in it, or not at all.
+//!
+//! The engine by itself opened most damaged files without a word and with entries missing.
+// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+
+use raftlookupd_storage::log_table::StoredVote;
+use raftlookupd_storage::store::Store;
+use raftlookupd_storage::{Error, Result};
+use support::{Feed, Random, append, attach, claim, copy_folder, entry};
+
+const LAST: u64 = 299;
+const PURGED: u64 = 99;
+const VOTE: StoredVote = StoredVote {
+    term: 5,
+    node_id: 3,
+    committed: true,
+};
+
+/// Seeds per kind of damage; more of them for a longer look.
+fn seeds() -> std::ops::Range<u64> {
+    let count = std::env::var("DAMAGE_SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
+    0..count
+}
+
+/// A closed store of a few segments, and the state hash of its registry.
+fn write_good(path: &Path) -> u128 {
+    let store = Store::open(path).unwrap();
+    let log = store.log();
+    let mut feed = Feed::default();
+    // First, so that a lost tail is one of entries.
+    log.save_vote(VOTE).unwrap();
+    for first in (0..=LAST).step_by(10) {
+        append(&log, (first..first + 10).map(|n| entry(n, 4500)).collect());
+        feed.apply(
+            &store.registrations(),
+            vec![attach(), claim(&format!("topic-{first}"), Some("channel"))],
+        );
+        if first == 2 * PURGED.next_multiple_of(10) {
+            log.purge(PURGED, b"point").unwrap();
+        }
+    }
+    store.close().unwrap();
+    feed.db.state_hash()
+}
+
+/// Everything, or an error; a panic if something is missing without one.
+fn read_all(path: &Path, state_hash: u128) -> Result<()> {
+    let store = Store::open(path)?;
+    let log = store.log();
+    let found = log.read(0, u64::MAX, usize::MAX)?;
+    // A purge may be lost as long as nothing was deleted.
+    let purged = log.purge_point()?.map_or(0, |point| point.0 + 1);
+    assert!(purged <= PURGED + 1);
+    let expected: Vec<_> = (purged..=LAST).map(|n| entry(n, 4500)).collect();
+    assert!(found == expected, "entries are missing");
+    assert_eq!(log.vote()?, Some(VOTE));
+    let (mark, found_hash) = match store.registrations().load()? {
+        Some(loaded) => (
+            u64::from_be_bytes(loaded.mark.try_into().unwrap()),
+            loaded.db.state_hash(),
+        ),
+        None => (0, 0),
+    };
+    // An older registry is Raft's to judge: it knows how its marks and its log belong together.
+    // Ten entries make a batch here.
+    if mark * 10 < purged {
+        return Err(Error::Corrupt {
+            path: path.to_path_buf(),
+            what: "the registry is older than the log".into(),
+        });
+    }
+    assert!(mark * 10 <= LAST || found_hash == state_hash);
+    Ok(())
+}
+
+/// Damages copies of a store and reads them; how many were refused.
+fn count_refused(name: &str, damage: impl Fn(&Path, &mut Random)) -> usize {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    let state_hash = write_good(&good);
+    // On a copy: opening a store writes a summary of it, which the engine trusts and checks
+    // the rest by. Without one it takes the first damage for the end of a crashed log.
+    let other = folder.path().join("other");
+    copy_folder(&good, &other);
+    read_all(&other, state_hash).unwrap();
+    let mut refused = 0;
+    for seed in seeds() {
+        let bad: PathBuf = folder.path().join(format!("bad-{seed}"));
+        copy_folder(if seed % 2 == 0 { &good } else { &other }, &bad);
+        damage(&bad, &mut Random(seed));
+        // Twice: trying to open it must not make it good.
+        let outcomes = [read_all(&bad, state_hash), read_all(&bad, state_hash)];
+        for outcome in &outcomes {
+            if let Err(error) = outcome {
+                println!("{name} {seed}: {error}");
+                assert!(!error.to_string().contains('\n'));
+            }
+        }
+        if outcomes[0].is_err() {
+            assert!(outcomes[1].is_err(), "{name} {seed}: healed by opening");
+            refused += 1;
+        }
+        std::fs::remove_dir_all(bad).unwrap();
+    }
+    println!("{name}: {refused} of {} refused", seeds().end);
+    refused
+}
+
+/// Changes the bytes of the engine's main file.
+fn change_file(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
+    let file = path.join("sled/db");
+    let mut bytes = std::fs::read(&file).unwrap();
+    change(&mut bytes);
+    std::fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn flipped_bytes() {
+    count_refused("flip", |path, random| {
+        change_file(path, |bytes| {
+            for _ in 0..=random.below(3) {
+                let position = random.below(bytes.len() as u64) as usize;
+                bytes[position] ^= 1 << random.below(8);
+            }
+        });
+    });
+}
+
+#[test]
+fn zeroed_blocks() {
+    count_refused("zero", |path, random| {
+        change_file(path, |bytes| {
+            let block = random.below(bytes.len() as u64 / 4096) as usize * 4096;
+            let blocks = 1 + random.below(40) as usize;
+            let end = bytes.len().min(block + blocks * 4096);
+            bytes[block..end].fill(0);
+        });
+    });
+}
+
+#[test]
+fn a_cut_off_file() {
+    let refused = count_refused("cut", |path, random| {
+        change_file(path, |bytes| {
+            let length = random.below(bytes.len() as u64) as usize;
+            bytes.truncate(length);
+        });
+    });
+    assert!(refused > 0, "the damage hits nothing");
+}
+
+#[test]
+fn swapped_blocks() {
+    count_refused("swap", |path, random| {
+        change_file(path, |bytes| {
+            let blocks = bytes.len() as u64 / 4096;
+            let (from, to) = (random.below(blocks), random.below(blocks));
+            let (from, to) = (from as usize * 4096, to as usize * 4096);
+            let moved = bytes[from..from + 4096].to_vec();
+            bytes[to..to + 4096].copy_from_slice(&moved);
+        });
+    });
+}
+
+#[test]
+fn missing_and_damaged_side_files() {
+    count_refused("side", |path, random| {
+        let folder = path.join("sled");
+        let mut files: Vec<_> = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.is_file())
+            .collect();
+        files.sort();
+        let file = &files[random.below(files.len() as u64) as usize];
+        match random.below(3) {
+            0 => std::fs::remove_file(file).unwrap(),
+            1 => std::fs::write(file, b"").unwrap(),
+            _ => {
+                let mut bytes = std::fs::read(file).unwrap();
+                let position = random.below(bytes.len() as u64) as usize;
+                bytes[position] ^= 0x10;
+                std::fs::write(file, bytes).unwrap();
+            }
+        }
+    });
+}

@@ -1,0 +1,59 @@
+//! Churn does not grow the disk: space of what was purged or released is used again.
+//!
+//! Two well-known projects left this engine over disk growth.
+// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use raftlookupd_storage::store::Store;
+use support::{Feed, append, attach, claim, entry, release};
+
+/// Entries that stay in the log.
+const KEPT: u64 = 100;
+
+const BATCHES_PER_ROUND: u64 = 150;
+
+/// What the disk holds at most is twice what it held after this many rounds.
+const WARM_UP_ROUNDS: u64 = 4;
+const ROUNDS: u64 = 20;
+
+#[test]
+fn churn_stays_within_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (log, registrations) = (store.log(), store.registrations());
+    let mut feed = Feed::default();
+    feed.apply(&registrations, vec![attach()]);
+    let mut next = 0;
+    let mut written = 0;
+    let mut bound = u64::MAX;
+    for round in 0..ROUNDS {
+        for batch in 0..BATCHES_PER_ROUND {
+            append(&log, vec![entry(next, 6000)]);
+            written += 6000;
+            next += 1;
+            let topics = (0..10).map(|n| format!("topic-{}", (batch * 10 + n) % 500));
+            let events = topics.flat_map(|topic| {
+                [
+                    claim(&topic, Some("channel#ephemeral")),
+                    claim(&format!("{topic}#ephemeral"), None),
+                    release(&topic),
+                    release(&format!("{topic}#ephemeral")),
+                ]
+            });
+            feed.apply(&registrations, events.collect());
+            if next > KEPT && next % 50 == 0 {
+                log.purge(next - KEPT, b"").unwrap();
+            }
+        }
+        let disk = store.disk_bytes().unwrap();
+        println!("round {round}: {written} bytes of entries written, {disk} on disk");
+        if round == WARM_UP_ROUNDS {
+            bound = 2 * disk;
+        }
+        assert!(disk <= bound, "round {round}: {disk} bytes on disk");
+    }
+    assert_eq!(log.live_entries(), KEPT - 1);
+    store.close().unwrap();
+}

@@ -1,0 +1,219 @@
+//! A process that is killed at any moment loses nothing that it has acknowledged.
+//!
+//! The test starts itself again as a child, which writes and says on stdout what was
+//! acknowledged. The parent kills it after so many words, opens the data path and compares.
+// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use raftlookupd_storage::log_table::StoredVote;
+use raftlookupd_storage::store::Store;
+use support::{Feed, Random, attach, claim, entry, release};
+
+/// Set for the child: the data path.
+const DATA_PATH: &str = "RAFTLOOKUPD_KILL9_DATA_PATH";
+
+const CYCLES: u64 = 20;
+
+/// Appends that the child has under way at the same time.
+const IN_FLIGHT: usize = 4;
+
+#[test]
+fn nothing_acknowledged_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut promised = Promised::default();
+    let mut random = Random(9);
+    for cycle in 0..CYCLES {
+        let words = 1 + random.below(400);
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child", "--ignored", "--nocapture"])
+            .env(DATA_PATH, folder.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut stdin = child.stdin.take().unwrap();
+        // In every other cycle right after a vote, before anything else is synced.
+        let after_vote = cycle % 2 == 1;
+        let mut heard = 0;
+        for line in stdout.lines() {
+            let word = promised.hear(&line.unwrap());
+            heard += u64::from(word != Word::None);
+            if heard >= words && (!after_vote || word == Word::Vote) {
+                // SIGKILL. What it said until it died is still in the pipe.
+                child.kill().unwrap();
+            } else if word == Word::Vote {
+                // It may be dead by now.
+                let _ = stdin.write_all(b"go on\n");
+            }
+        }
+        child.wait().unwrap();
+        assert!(heard >= words, "cycle {cycle}: the child ended by itself");
+        promised.check(folder.path(), cycle);
+    }
+    assert!(promised.purged > 0 && promised.vote > 0);
+}
+
+/// What a line of the child's is.
+#[derive(PartialEq)]
+enum Word {
+    /// The test harness of the child talks as well.
+    None,
+    Vote,
+    Other,
+}
+
+/// What the child has said.
+#[derive(Default)]
+struct Promised {
+    /// One more than the last acknowledged index.
+    end: u64,
+    /// The term of the last acknowledged vote.
+    vote: u64,
+    /// One more than the last purge point.
+    purged: u64,
+}
+
+impl Promised {
+    fn hear(&mut self, line: &str) -> Word {
+        let Some((word, number)) = line.strip_prefix("> ").and_then(|w| w.split_once(' ')) else {
+            return Word::None;
+        };
+        let number: u64 = number.parse().unwrap();
+        match word {
+            "appended" => self.end = number + 1,
+            // Said before it begins, since it may be killed in the middle.
+            "truncating" => self.end = self.end.min(number),
+            "voted" => {
+                self.vote = number;
+                return Word::Vote;
+            }
+            "purged" => self.purged = number + 1,
+            other => panic!("the child said {other}"),
+        }
+        Word::Other
+    }
+
+    fn check(&self, path: &Path, cycle: u64) {
+        let store = Store::open(path).unwrap_or_else(|error| panic!("cycle {cycle}: {error}"));
+        let log = store.log();
+        let vote = log.vote().unwrap().map_or(0, |vote| vote.term);
+        assert!(vote >= self.vote, "cycle {cycle}: vote {vote}");
+        let purged = log.purge_point().unwrap().map_or(0, |point| point.0 + 1);
+        let found = log.read(0, u64::MAX, usize::MAX).unwrap();
+        for (position, (index, bytes)) in found.iter().enumerate() {
+            assert_eq!(*index, purged + position as u64, "cycle {cycle}");
+            assert_eq!(*bytes, entry(*index, bytes.len()).1, "cycle {cycle}");
+        }
+        let end = purged + found.len() as u64;
+        assert!(
+            end >= self.end,
+            "cycle {cycle}: the log ends before {}",
+            self.end
+        );
+        // The registry may be older than what was said, but not than what the log can repair.
+        let applied = match store.registrations().load().unwrap() {
+            Some(loaded) => u64::from_be_bytes(loaded.mark.try_into().unwrap()),
+            None => 0,
+        };
+        assert!(applied >= purged, "cycle {cycle}: {applied} < {purged}");
+        store.close().unwrap();
+    }
+}
+
+/// Writes until it is killed. Batch `n` of the registry belongs to entry `n - 1`.
+#[test]
+#[ignore = "runs only as the child of the test above"]
+fn child() {
+    let Some(path) = std::env::var_os(DATA_PATH) else {
+        return;
+    };
+    // The harness has begun a line.
+    println!();
+    let store = Store::open(Path::new(&path)).unwrap();
+    let log = store.log();
+    let registrations = store.registrations();
+    let mut feed = match registrations.load().unwrap() {
+        Some(loaded) => Feed::from(loaded.db, &loaded.mark),
+        None => Feed::default(),
+    };
+    let mut next = match log.last().unwrap() {
+        Some((last, _)) => last + 1,
+        None => log.purge_point().unwrap().map_or(0, |point| point.0 + 1),
+    };
+    let mut term = log.vote().unwrap().map_or(0, |vote| vote.term);
+    let mut random = Random(next);
+    let mut waiting = VecDeque::new();
+    loop {
+        let length = match random.below(10) {
+            0 => 20_000,
+            1 => 5_000,
+            _ => 200,
+        };
+        let (done, outcome) = mpsc::channel();
+        let index = next;
+        log.append(vec![entry(index, length)], move |result| {
+            result.unwrap();
+            println!("> appended {index}");
+            done.send(()).unwrap();
+        })
+        .unwrap();
+        next += 1;
+        waiting.push_back(outcome);
+        if waiting.len() > IN_FLIGHT {
+            waiting.pop_front().unwrap().recv().unwrap();
+        }
+        // Apply what is acknowledged for sure.
+        while feed.applied + (waiting.len() as u64) < next {
+            let topic = format!("topic-{}", feed.applied % 50);
+            let events = match feed.applied % 3 {
+                0 => vec![attach(), claim(&topic, Some("channel"))],
+                1 => vec![claim(&topic, None)],
+                _ => vec![release(&topic)],
+            };
+            feed.apply(&registrations, events);
+        }
+        match random.below(40) {
+            0 => {
+                term += 1;
+                let vote = StoredVote {
+                    term,
+                    node_id: 1,
+                    committed: false,
+                };
+                // Nothing under way: the vote must be durable by itself.
+                for outcome in waiting.drain(..) {
+                    outcome.recv().unwrap();
+                }
+                log.save_vote(vote).unwrap();
+                println!("> voted {term}");
+                std::io::stdin().read_line(&mut String::new()).unwrap();
+            }
+            1 if feed.applied > 20 => {
+                let upto = feed.applied - 1 - random.below(20);
+                log.purge(upto, b"").unwrap();
+                println!("> purged {upto}");
+            }
+            2 | 3 if feed.applied < next => {
+                // Only what is not applied: as Raft does with what is not committed.
+                for outcome in waiting.drain(..) {
+                    outcome.recv().unwrap();
+                }
+                let from = feed.applied + random.below(next - feed.applied);
+                println!("> truncating {from}");
+                log.truncate(from).unwrap();
+                next = from;
+            }
+            _ => {}
+        }
+    }
+}

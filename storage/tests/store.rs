@@ -1,0 +1,189 @@
+//! Opening a data path: what is refused, and with which words.
+// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::path::Path;
+
+use raftlookupd_storage::Error;
+use raftlookupd_storage::log_table::StoredVote;
+use raftlookupd_storage::record_file::RecordFile;
+use raftlookupd_storage::store::{FORMAT, Store};
+use support::{Feed, append, attach, claim, copy_folder, entry};
+
+/// A store with entries up to `last` and a vote for `term`.
+fn write(path: &Path, last: u64, term: u64) {
+    let store = Store::open(path).unwrap();
+    let log = store.log();
+    let first = log.last().unwrap().map_or(0, |(index, _)| index + 1);
+    append(&log, (first..=last).map(|index| entry(index, 50)).collect());
+    log.save_vote(StoredVote {
+        term,
+        node_id: 2,
+        committed: false,
+    })
+    .unwrap();
+    store.close().unwrap();
+}
+
+fn refusal(path: &Path) -> String {
+    let error = Store::open(path).err().expect("it was opened");
+    assert!(matches!(error, Error::Corrupt { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(!text.contains('\n'), "{text}");
+    text
+}
+
+#[test]
+fn a_new_path_is_created_for_its_owner_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("deeper/data");
+    let store = Store::open(&path).unwrap();
+    assert_eq!(store.data_path(), path);
+    assert!(store.registrations().load().unwrap().is_none());
+    assert!(store.disk_bytes().unwrap() > 0);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, Error::Locked { .. }), "{error:?}");
+    assert!(error.to_string().ends_with("is in use by another process"));
+    // A handle that outlives the store still keeps others out.
+    let log = store.log();
+    drop(store);
+    assert!(matches!(
+        Store::open(folder.path()),
+        Err(Error::Locked { .. })
+    ));
+    drop(log);
+    Store::open(folder.path()).unwrap();
+}
+
+#[test]
+fn an_unusable_path_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("file");
+    std::fs::write(&file, b"").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = Store::open(&path).err().unwrap();
+        assert!(matches!(error, Error::Io { .. }), "{error:?}");
+        let expected = format!("cannot create {}", path.display());
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn a_newer_format_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), 3, 1);
+    let format = RecordFile::new(folder.path().join("format"));
+    format.save(&(FORMAT + 1).to_be_bytes()).unwrap();
+    let error = Store::open(folder.path()).err().unwrap();
+    assert!(matches!(error, Error::NewerFormat { .. }), "{error:?}");
+    let expected = "has data of format 2; this version reads up to 1";
+    assert!(error.to_string().ends_with(expected), "{error}");
+    format.save(&FORMAT.to_be_bytes()).unwrap();
+    Store::open(folder.path()).unwrap();
+}
+
+#[test]
+fn missing_files_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = folder.path().join("good");
+    write(&good, 3, 1);
+    for (name, expected) in [
+        ("durable-mark", "`durable-mark` is missing"),
+        ("format", "`format` is missing"),
+        ("sled", "the vote went back from term 1 for node 2 to none"),
+    ] {
+        let bad = folder.path().join(format!("without-{name}"));
+        copy_folder(&good, &bad);
+        let missing = bad.join(name);
+        std::fs::remove_file(&missing)
+            .or_else(|_| std::fs::remove_dir_all(&missing))
+            .unwrap();
+        // Again, since the first attempt must not make it good.
+        for _ in 0..2 {
+            let text = refusal(&bad);
+            assert!(text.ends_with(expected), "{text}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_creation_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
+    drop(Store::open(folder.path()).unwrap());
+    std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
+    std::fs::remove_file(folder.path().join("format")).unwrap();
+    drop(Store::open(folder.path()).unwrap());
+}
+
+#[test]
+fn an_older_copy_of_the_tables_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data");
+    let older = folder.path().join("older");
+    for (last, term, expected) in [
+        (20, 1, "entries up to 20 were durable, the log ends at 10"),
+        (
+            10,
+            7,
+            "the vote went back from term 7 for node 2 to term 1 for node 2",
+        ),
+    ] {
+        write(&path, 10, 1);
+        copy_folder(&path.join("sled"), &older);
+        write(&path, last, term);
+        std::fs::remove_dir_all(path.join("sled")).unwrap();
+        copy_folder(&older, &path.join("sled"));
+        let text = refusal(&path);
+        assert!(text.ends_with(expected), "{text}");
+        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
+        std::fs::remove_dir_all(&older).unwrap();
+    }
+}
+
+#[test]
+fn a_purged_log_without_a_registry_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    store.log().purge(7, b"").unwrap();
+    store.close().unwrap();
+    let text = refusal(folder.path());
+    let expected = "the log was purged up to entry 7, but there is no registry";
+    assert!(text.ends_with(expected), "{text}");
+}
+
+#[test]
+fn the_registry_is_there_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let mut feed = Feed::default();
+    feed.apply(&store.registrations(), vec![attach()]);
+    feed.apply(
+        &store.registrations(),
+        vec![claim("orders", Some("billing"))],
+    );
+    store.registrations().set_snapshot_mark(b"snap").unwrap();
+    store.close().unwrap();
+
+    let store = Store::open(folder.path()).unwrap();
+    let loaded = store.registrations().load().unwrap().unwrap();
+    assert_eq!(loaded.db.state_hash(), feed.db.state_hash());
+    assert_eq!(loaded.mark, feed.mark());
+    let snapshot_mark = store.registrations().snapshot_mark().unwrap();
+    assert_eq!(snapshot_mark, Some(b"snap".to_vec()));
+}

@@ -1,0 +1,132 @@
+//! What several test files need: entries, proposals, a small random generator.
+// Each test file is a crate of its own and uses a part of this.
+#![allow(dead_code, unreachable_pub)]
+
+use std::path::Path;
+use std::sync::mpsc;
+
+use raftlookupd_storage::event::{Event, MemberBatch, Proposal};
+use raftlookupd_storage::log_table::LogTable;
+use raftlookupd_storage::registration::{PeerInfo, ProducerId, SessionId};
+use raftlookupd_storage::registration_db::RegistrationDb;
+use raftlookupd_storage::registration_store::RegistrationStore;
+
+/// Appends and waits until it is durable.
+pub fn append(log: &LogTable, entries: Vec<(u64, Vec<u8>)>) {
+    let (done, outcome) = mpsc::channel();
+    log.append(entries, move |result| done.send(result).unwrap())
+        .unwrap();
+    outcome.recv().unwrap().unwrap();
+}
+
+/// An entry that can be told from any other.
+pub fn entry(index: u64, length: usize) -> (u64, Vec<u8>) {
+    let mut bytes = index.to_be_bytes().to_vec();
+    let mut random = Random(index);
+    while bytes.len() < length {
+        bytes.extend_from_slice(&random.next().to_be_bytes());
+    }
+    bytes.truncate(length.max(8));
+    (index, bytes)
+}
+
+/// xorshift64*: the same numbers for the same seed.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        let mut x = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        self.0 = x;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.next() % limit
+    }
+}
+
+/// A registry and what feeds it: one member, one nsqd.
+#[derive(Default)]
+pub struct Feed {
+    pub db: RegistrationDb,
+    pub applied: u64,
+}
+
+const SESSION: SessionId = SessionId {
+    incarnation: 1,
+    number: 1,
+};
+
+impl Feed {
+    /// Goes on from a registry that was loaded.
+    pub fn from(db: RegistrationDb, mark: &[u8]) -> Feed {
+        let applied = u64::from_be_bytes(mark.try_into().unwrap());
+        Feed { db, applied }
+    }
+
+    /// Applies events as the next batch, in memory and on disk, with the batch's number as mark.
+    pub fn apply(&mut self, store: &RegistrationStore, events: Vec<Event>) {
+        self.applied += 1;
+        let proposal = Proposal {
+            batches: vec![MemberBatch {
+                member: 1,
+                incarnation: 1,
+                sequence: self.applied,
+                events,
+            }],
+        };
+        let applied = self.db.apply(&proposal).unwrap();
+        store
+            .apply(&applied.changes, &self.mark(), self.db.state_hash())
+            .unwrap();
+    }
+
+    pub fn mark(&self) -> [u8; 8] {
+        self.applied.to_be_bytes()
+    }
+}
+
+pub fn attach() -> Event {
+    Event::Attach {
+        producer: ProducerId {
+            broadcast_address: "nsqd-1".into(),
+            tcp_port: 4150,
+        },
+        session: SESSION,
+        remote_address: "10.0.0.1:50000".into(),
+        info: PeerInfo::default(),
+        at: 1,
+    }
+}
+
+pub fn claim(topic: &str, channel: Option<&str>) -> Event {
+    Event::Claim {
+        session: SESSION,
+        topic: topic.into(),
+        channel: channel.map(Into::into),
+    }
+}
+
+pub fn release(topic: &str) -> Event {
+    Event::Release {
+        session: SESSION,
+        topic: topic.into(),
+        channel: None,
+    }
+}
+
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
