@@ -1,0 +1,67 @@
+//! What a member's share of the cluster is started with.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::forming::Forming;
+
+/// The log is purged when it has grown to this many bytes, however few entries they are.
+pub(crate) const LONGEST_LOG: u64 = 64 * 1024 * 1024;
+
+/// One piece of a snapshot on its way to a peer.
+const SNAPSHOT_CHUNK: u64 = 1024 * 1024;
+
+/// For one piece of a snapshot, the last one including its installation.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Most entries in one AppendEntries message; its bytes are limited as well.
+const APPEND_ENTRIES: u64 = 64;
+
+/// What a member's share of the cluster is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// The member's name: the operator's, unique in the cluster.
+    pub name: String,
+    /// Where everything is kept.
+    pub data_path: PathBuf,
+    /// Bound by the caller, so that a taken port is told before anything is touched on disk.
+    pub peer_listener: std::net::TcpListener,
+    /// `host:port` at which the other members reach this one.
+    pub peer_broadcast_address: String,
+    /// How to become part of a cluster, if the data path is empty.
+    pub forming: Forming,
+    /// How often the leader shows that it is there.
+    pub heartbeat_interval: Duration,
+    /// A follower that hears nothing waits for the upper end (the leader's lease) and then for
+    /// a random time in this range before it stands for election.
+    pub election_timeout: Range<Duration>,
+    /// A snapshot is taken, and the log purged, every so many entries.
+    pub snapshot_count: u64,
+}
+
+impl Config {
+    pub(crate) fn openraft(&self) -> Result<Arc<openraft::Config>> {
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let config = openraft::Config {
+            cluster_name: "raftlookupd".into(),
+            heartbeat_interval: millis(self.heartbeat_interval),
+            election_timeout_min: millis(self.election_timeout.start),
+            election_timeout_max: millis(self.election_timeout.end),
+            install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
+            max_payload_entries: APPEND_ENTRIES,
+            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_count),
+            snapshot_max_chunk_size: SNAPSHOT_CHUNK,
+            // A follower that was away for a moment should not need a snapshot.
+            max_in_snapshot_log_to_keep: self.snapshot_count / 5,
+            replication_lag_threshold: self.snapshot_count.saturating_mul(2),
+            ..openraft::Config::default()
+        };
+        let config = config.validate();
+        Ok(Arc::new(
+            config.map_err(|error| Error::Fatal(error.to_string()))?,
+        ))
+    }
+}

@@ -1,0 +1,45 @@
+//! Everything that can go wrong while getting events agreed.
+
+use raftlookupd_storage::event::Refusal;
+
+/// The one error of this crate.
+///
+/// Three kinds of answers to a write must never be mixed up: [`Error::Refused`] (decided, changed
+/// nothing), [`Error::NoQuorum`] (certainly not proposed) and [`Error::OutcomeUnknown`] (it may
+/// or may not take effect, now or later).
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk, or what is on it. The member must stop.
+    #[error(transparent)]
+    Storage(#[from] raftlookupd_storage::Error),
+    /// Committed, and the registry said no.
+    #[error("refused: {0:?}")]
+    Refused(Refusal),
+    /// No leader is known, or it reaches no quorum. Nothing was proposed.
+    #[error("no quorum")]
+    NoQuorum,
+    /// The deadline passed while the write was under way.
+    #[error("the outcome of the write is not known")]
+    OutcomeUnknown,
+    /// Too many events wait for a quorum already.
+    #[error("too many events wait for a quorum")]
+    QueueFull,
+    /// The member has not loaded its state, or not yet become part of a cluster.
+    #[error("this member is still loading")]
+    Loading,
+    /// The member is stopping.
+    #[error("this member is stopping")]
+    Stopping,
+    /// The member cannot become, or remain, part of the cluster; says why and what would help.
+    #[error("{0}")]
+    Membership(String),
+    /// The disk failed while Raft used it. The member must stop.
+    #[error("the store failed: {0}")]
+    StorageFailed(String),
+    /// The Raft core gave up; the member must stop.
+    #[error("raft stopped: {0}")]
+    Fatal(String),
+}
+
+/// What fallible calls of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;

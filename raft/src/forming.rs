@@ -1,0 +1,248 @@
+//! How a member with an empty data path becomes part of a cluster.
+//!
+//! With `--initial-cluster`, exactly one member (the first by name) forms the cluster, and only
+//! when every listed member is there and none belongs to a cluster yet. The members' instances
+//! are part of the first membership. So a member that lost its disk, started again with the same
+//! flags, finds a cluster that knows another instance by its name: it joins under a new Raft id
+//! and replaces what it was. (Raft breaks if a voter forgets its votes and keeps its id.)
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use openraft::error::{InitializeError, RaftError};
+use raftlookupd_storage::registration::MemberId;
+
+use crate::error::{Error, Result};
+use crate::identity::OwnMembership;
+use crate::peer_client::PeerClient;
+use crate::peer_message::{FormedCluster, Hello, HelloAnswer, Join, JoinAnswer, Promote};
+use crate::types::{PeerNode, Raft};
+
+/// Between two attempts to find the others.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Between two lines in the log that say who is missing.
+const REMIND: Duration = Duration::from_secs(5);
+
+/// For one question to one peer.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// For a change of the membership.
+const CHANGE: Duration = Duration::from_secs(15);
+
+/// How this member becomes part of a cluster when its data path is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forming {
+    /// A cluster of one.
+    Alone,
+    /// The first members, this one included: name and `host:port` of the peer interface.
+    Initial(BTreeMap<String, String>),
+}
+
+impl Forming {
+    /// (name, address), sorted by name; empty for a cluster of one.
+    pub(crate) fn initial(&self) -> Vec<(String, String)> {
+        match self {
+            Forming::Alone => Vec::new(),
+            Forming::Initial(members) => members.clone().into_iter().collect(),
+        }
+    }
+}
+
+/// A cluster of one, formed here and now.
+pub(crate) fn alone(me: PeerNode) -> OwnMembership {
+    OwnMembership {
+        cluster: rand::random(),
+        id: 1,
+        founding: Some([(1, me)].into()),
+    }
+}
+
+/// Waits for the other members and forms a cluster with them, or finds that there is one and
+/// joins it. Waits as long as it takes.
+///
+/// # Errors
+/// [`Error::Membership`] if the members were started with different lists.
+pub(crate) async fn with_others(
+    me: &Hello,
+    address: &str,
+    peers: &PeerClient,
+) -> Result<OwnMembership> {
+    let mut reminded = Instant::now();
+    loop {
+        let answers = ask_all(me, peers).await;
+        for (name, answer) in &answers {
+            let Some(answer) = answer else { continue };
+            if let Some(formed) = &answer.formed {
+                if let Some(own) = place_in(formed, me) {
+                    return Ok(own);
+                }
+                if let Some(own) = join(formed, me, address, peers).await {
+                    return Ok(own);
+                }
+                continue;
+            }
+            check(name, me, answer)?;
+        }
+        let first = me.initial.first().is_some_and(|(name, _)| *name == me.name);
+        let fresh: Option<Vec<&HelloAnswer>> = answers.values().map(Option::as_ref).collect();
+        if let Some(fresh) = fresh.filter(|all| all.iter().all(|one| one.formed.is_none()))
+            && first
+        {
+            return Ok(found(me, &fresh));
+        }
+        if reminded.elapsed() > REMIND {
+            reminded = Instant::now();
+            let missing = answers.iter().filter(|(_, answer)| answer.is_none());
+            let missing: Vec<_> = missing.map(|(name, _)| name.as_str()).collect();
+            tracing::info!(
+                ?missing,
+                "waiting for the other members to form the cluster"
+            );
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Writes the first log entry of a new cluster; harmless if it is there already.
+///
+/// # Errors
+/// [`Error::Fatal`] if Raft does not accept the members.
+pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNode>) -> Result<()> {
+    match raft.initialize(founding.clone()).await {
+        Ok(()) => {
+            let names: Vec<_> = founding.values().map(|node| node.name.as_str()).collect();
+            tracing::info!(members = ?names, "formed a new cluster");
+            Ok(())
+        }
+        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(error) => Err(Error::Fatal(error.to_string())),
+    }
+}
+
+/// Asks the leader to make this learner a voter, until it is one.
+pub(crate) async fn become_voter(id: MemberId, raft: &Raft, peers: &PeerClient) {
+    let mut reminded = Instant::now();
+    loop {
+        let metrics = raft.metrics().borrow().clone();
+        let membership = metrics.membership_config.membership();
+        let name = membership.get_node(&id).map(|me| &me.name);
+        let to_replace = membership
+            .nodes()
+            .any(|(other, node)| *other != id && Some(&node.name) == name);
+        if membership.voter_ids().any(|voter| voter == id) && !to_replace {
+            return;
+        }
+        if let Some(leader) = metrics.current_leader.filter(|leader| *leader != id)
+            && let Some(node) = membership.get_node(&leader)
+        {
+            let asked = peers
+                .call(leader, &node.address, Promote { id }, CHANGE)
+                .await;
+            if let Err(error) = asked
+                && reminded.elapsed() > REMIND
+            {
+                reminded = Instant::now();
+                tracing::info!(leader, %error, "not a voter yet");
+            }
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn ask_all(me: &Hello, peers: &PeerClient) -> BTreeMap<String, Option<HelloAnswer>> {
+    let mut questions = tokio::task::JoinSet::new();
+    for (name, address) in &me.initial {
+        if *name == me.name {
+            continue;
+        }
+        let (name, address) = (name.clone(), address.clone());
+        let (me, peers) = (me.clone(), peers.clone());
+        questions.spawn(async move {
+            let answer = peers.ask(&address, &me, ANSWER).await;
+            (name, answer.ok())
+        });
+    }
+    questions.join_all().await.into_iter().collect()
+}
+
+/// Our place, if the cluster was formed with this very instance.
+fn place_in(formed: &FormedCluster, me: &Hello) -> Option<OwnMembership> {
+    let (id, _) = formed
+        .members
+        .iter()
+        .find(|(_, node)| node.instance == me.instance)?;
+    Some(OwnMembership {
+        cluster: formed.cluster,
+        id: *id,
+        founding: None,
+    })
+}
+
+async fn join(
+    formed: &FormedCluster,
+    me: &Hello,
+    address: &str,
+    peers: &PeerClient,
+) -> Option<OwnMembership> {
+    let leader = formed.leader?;
+    let (_, leader) = formed.members.iter().find(|(id, _)| *id == leader)?;
+    tracing::info!(
+        cluster = %format_args!("{:032x}", formed.cluster),
+        leader = leader.name,
+        "there is a cluster already, and this data path is empty: joining as a new member"
+    );
+    let node = PeerNode {
+        name: me.name.clone(),
+        address: address.to_string(),
+        instance: me.instance,
+    };
+    match peers.ask(&leader.address, &Join { node }, CHANGE).await {
+        Ok(JoinAnswer { cluster, id }) => Some(OwnMembership {
+            cluster,
+            id,
+            founding: None,
+        }),
+        Err(error) => {
+            tracing::info!(%error, "not admitted yet");
+            None
+        }
+    }
+}
+
+/// Ids by the order of the names, the same at whichever member computes them.
+fn found(me: &Hello, others: &[&HelloAnswer]) -> OwnMembership {
+    let instance = |name: &str| {
+        let other = others.iter().find(|answer| answer.me.name == name);
+        other.map_or(me.instance, |answer| answer.me.instance)
+    };
+    let members = (1..).zip(&me.initial).map(|(id, (name, address))| {
+        let node = PeerNode {
+            name: name.clone(),
+            address: address.clone(),
+            instance: instance(name),
+        };
+        (id, node)
+    });
+    OwnMembership {
+        cluster: rand::random(),
+        id: 1,
+        founding: Some(members.collect()),
+    }
+}
+
+fn check(name: &str, me: &Hello, answer: &HelloAnswer) -> Result<()> {
+    if answer.me.name != *name {
+        return Err(Error::Membership(format!(
+            "--initial-cluster: the address of {name} leads to a member called {}",
+            answer.me.name
+        )));
+    }
+    if answer.me.initial != me.initial {
+        return Err(Error::Membership(format!(
+            "--initial-cluster: {name} was started with another list; \
+             it must be the same at every member"
+        )));
+    }
+    Ok(())
+}

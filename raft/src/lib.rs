@@ -1,0 +1,50 @@
+//! Gets registration events agreed among the members.
+//!
+//! [`Registry`] is what the rest of the program calls. Behind it:
+//!
+//! - A write: `batcher` (one ordered batch per member in flight) -> `leader_link` (here or at a
+//!   peer) -> `proposer` (merges the members' batches into one log entry) -> openraft.
+//! - openraft keeps the log in [`log_store`], applies it through [`state_machine`], and talks to
+//!   peers through `network`.
+//! - A read: `barrier` (shared rounds) -> `leader_link` (read index) -> `registry_state`.
+//! - Peers: `peer_message`, `peer_client`, `peer_server`: HTTP/1.1 with encoded bodies.
+//! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
+//!   (changes, decided by the leader).
+//! - Watching: `leader_watch` (quicker elections), `transitions` (the log), `compaction`.
+//!
+//! # Invariants
+//! - What [`Registry::submit`] accepted is repeated until its fate is known; it is applied once,
+//!   in order per member.
+//! - After [`Registry::barrier`] a read at this member shows everything acknowledged before.
+//! - A Raft node id is never used by two data paths.
+
+mod barrier;
+mod batcher;
+mod compaction;
+mod config;
+pub mod error;
+mod forming;
+mod identity;
+mod leader_link;
+mod leader_watch;
+pub mod log_store;
+mod membership;
+mod network;
+mod peer_client;
+mod peer_message;
+mod peer_server;
+mod proposer;
+mod registry;
+mod registry_state;
+pub mod state_machine;
+mod status;
+mod transitions;
+pub mod types;
+
+pub use batcher::Pending;
+pub use config::Config;
+pub use error::{Error, Result};
+pub use forming::Forming;
+pub use raftlookupd_storage as storage;
+pub use registry::Registry;
+pub use status::{MemberStatus, Status};

@@ -1,0 +1,227 @@
+//! openraft's log trait over storage's [`LogTable`].
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{
+    ErrorSubject, ErrorVerb, LeaderId, OptionalSend, RaftLogId, RaftLogReader, StorageIOError,
+};
+use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::log_table::{LogTable, StoredVote};
+
+use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+
+/// How much one AppendEntries message carries, unless a single entry is longer. It must arrive
+/// within one heartbeat interval: openraft 0.9 gives up on it then.
+const APPEND_BYTES: usize = 512 * 1024;
+
+/// The log of one member; clones share it.
+#[derive(Clone)]
+pub struct LogStore {
+    table: LogTable,
+}
+
+impl LogStore {
+    /// The log in this table.
+    pub fn new(table: LogTable) -> Self {
+        LogStore { table }
+    }
+
+    /// Refuses a registry that lacks what was purged from the log: it would have to be applied
+    /// again, and is not there any more.
+    ///
+    /// # Errors
+    /// [`Corrupt`](raftlookupd_storage::Error::Corrupt).
+    pub(crate) fn check_reaches(
+        &self,
+        applied: u64,
+        data_path: &Path,
+    ) -> raftlookupd_storage::Result<()> {
+        let purged = self.table.purge_point()?.map_or(0, |(index, _)| index);
+        if purged <= applied {
+            return Ok(());
+        }
+        Err(raftlookupd_storage::Error::Corrupt {
+            path: data_path.to_path_buf(),
+            what: format!("the log begins after entry {purged}, the registry ends at {applied}"),
+        })
+    }
+
+    fn entries(
+        &self,
+        start: u64,
+        end: u64,
+        bytes: usize,
+    ) -> raftlookupd_storage::Result<Vec<Entry>> {
+        let stored = self.table.read(start, end, bytes)?;
+        let entries = stored.iter().map(|(_, bytes)| decode("a log entry", bytes));
+        entries.collect()
+    }
+
+    /// openraft neither appends what is purged nor replaces entries without truncating first;
+    /// its test suite does.
+    fn make_room(
+        &self,
+        mut entries: Vec<(u64, Vec<u8>)>,
+    ) -> raftlookupd_storage::Result<Vec<(u64, Vec<u8>)>> {
+        let purged = self.table.purge_point()?.map(|(index, _)| index);
+        entries.retain(|(index, _)| Some(*index) > purged);
+        let last = self.table.last()?.map(|(index, _)| index);
+        if let Some((first, _)) = entries.first()
+            && last >= Some(*first)
+        {
+            self.table.truncate(*first)?;
+        }
+        Ok(entries)
+    }
+
+    fn purge_point(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
+        let point = self.table.purge_point()?;
+        point
+            .map(|(_, point)| decode("a purge point", &point))
+            .transpose()
+    }
+
+    fn last_log_id(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
+        let last = self.table.last()?;
+        let last: Option<Entry> = last
+            .map(|(_, bytes)| decode("a log entry", &bytes))
+            .transpose()?;
+        Ok(last.map(|entry| *entry.get_log_id()))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(start, end, usize::MAX)
+            .map_err(|error| failed(ErrorVerb::Read, error))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.entries(start, end, APPEND_BYTES)
+            .map_err(|error| failed(ErrorVerb::Read, error))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let read = |error| failed(ErrorVerb::Read, error);
+        let last_purged_log_id = self.purge_point().map_err(read)?;
+        let last_log_id = self.last_log_id().map_err(read)?;
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id: last_log_id.or(last_purged_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let stored = StoredVote {
+            term: vote.leader_id.term,
+            node_id: vote.leader_id.node_id,
+            committed: vote.committed,
+        };
+        let table = self.table.clone();
+        let saved = tokio::task::spawn_blocking(move || table.save_vote(stored)).await;
+        let error: openraft::AnyError = match saved {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => openraft::AnyError::new(&error),
+            Err(error) => openraft::AnyError::new(&error),
+        };
+        Err(StorageIOError::write_vote(error).into())
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        let vote = self.table.vote();
+        let vote =
+            vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::new(&error)))?;
+        Ok(vote.map(|vote| Vote {
+            leader_id: LeaderId::new(vote.term, vote.node_id),
+            committed: vote.committed,
+        }))
+    }
+
+    /// Not synced: losing it only means that a start re-applies less before it hears the leader.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let bytes = encode("a commit point", &committed);
+        bytes
+            .and_then(|bytes| self.table.save_committed(&bytes))
+            .map_err(|error| failed(ErrorVerb::Write, error))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        let read = |error| failed(ErrorVerb::Read, error);
+        let Some(bytes) = self.table.committed().map_err(read)? else {
+            return Ok(None);
+        };
+        let committed: Option<LogId> = decode("a commit point", &bytes).map_err(read)?;
+        // It is not synced, but the entries are: never claim more than the log holds.
+        let last = self
+            .last_log_id()
+            .map_err(read)?
+            .or(self.purge_point().map_err(read)?);
+        Ok(committed.min(last))
+    }
+
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let encoded = entries
+            .into_iter()
+            .map(|entry| Ok((entry.log_id.index, encode("a log entry", &entry)?)));
+        encoded
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|entries| {
+                let entries = self.make_room(entries)?;
+                self.table
+                    .append(entries, move |synced| callback.log_io_completed(synced))
+            })
+            .map_err(|error| failed(ErrorVerb::Write, error))
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.table
+            .truncate(log_id.index)
+            .map_err(|error| failed(ErrorVerb::Delete, error))
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        encode("a purge point", &log_id)
+            .and_then(|point| self.table.purge(log_id.index, &point))
+            .map_err(|error| failed(ErrorVerb::Delete, error))
+    }
+}
+
+fn failed(verb: ErrorVerb, error: raftlookupd_storage::Error) -> StorageError {
+    StorageIOError::new(ErrorSubject::Logs, verb, openraft::AnyError::new(&error)).into()
+}

@@ -1,0 +1,138 @@
+//! Changes of who belongs to the cluster; decided by the leader, one at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use raftlookupd_storage::event::Event;
+use raftlookupd_storage::registration::MemberId;
+use tokio::sync::Mutex;
+
+use crate::batcher::Batcher;
+use crate::peer_message::{Declined, JoinAnswer, Reply};
+use crate::registry_state::RegistryState;
+use crate::types::{PeerNode, Raft, RaftMetrics};
+
+/// A learner that misses at most this many entries is ready to vote.
+const READY_LAG: u64 = 100;
+
+/// A change that has not happened by then is asked for again.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The leader's say in who belongs to the cluster.
+pub(crate) struct Membership {
+    cluster: u128,
+    raft: Raft,
+    state: Arc<RegistryState>,
+    batcher: Arc<Batcher>,
+    changing: Mutex<()>,
+}
+
+impl Membership {
+    pub(crate) fn new(
+        cluster: u128,
+        raft: Raft,
+        state: Arc<RegistryState>,
+        batcher: Arc<Batcher>,
+    ) -> Self {
+        Membership {
+            cluster,
+            raft,
+            state,
+            batcher,
+            changing: Mutex::const_new(()),
+        }
+    }
+
+    /// Makes a fresh member a learner with an id that no member ever had. Asking again gives the
+    /// same id.
+    pub(crate) async fn admit(&self, node: PeerNode) -> Reply<JoinAnswer> {
+        let _one_at_a_time = self.changing.lock().await;
+        let metrics = self.metrics();
+        let members = || metrics.membership_config.nodes();
+        let cluster = self.cluster;
+        if let Some((id, _)) = members().find(|(_, known)| known.instance == node.instance) {
+            return Ok(JoinAnswer { cluster, id: *id });
+        }
+        if crate::leader_link::read_index(&self.raft).await.is_none() {
+            return Err(Declined::NotLeader);
+        }
+        // A removed member is no longer in the membership, but its row stays in the registry.
+        let in_membership = members().map(|(id, _)| *id).max();
+        let in_registry = self.state.read(|db| db.last_member());
+        let id = in_membership.max(in_registry).map_or(1, |last| last + 1);
+        tracing::info!(
+            id,
+            name = node.name,
+            address = node.address,
+            "admitting a learner"
+        );
+        let added = self.raft.add_learner(id, node, false);
+        match tokio::time::timeout(DEADLINE, added).await {
+            Ok(Ok(_)) => Ok(JoinAnswer { cluster, id }),
+            Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
+            Err(_) => Err(Declined::NotLeader),
+        }
+    }
+
+    /// Makes a learner that has caught up a voter, in place of every other member of its name.
+    pub(crate) async fn promote(&self, id: MemberId) -> Reply<()> {
+        let _one_at_a_time = self.changing.lock().await;
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let Some(node) = membership.get_node(&id) else {
+            return Err(Declined::Refused(format!(
+                "member {id} is not a learner here"
+            )));
+        };
+        let replaced: BTreeSet<MemberId> = membership
+            .nodes()
+            .filter(|(other, known)| **other != id && known.name == node.name)
+            .map(|(other, _)| *other)
+            .collect();
+        let mut voters: BTreeSet<MemberId> = membership.voter_ids().collect();
+        if !voters.contains(&id) || !replaced.is_empty() {
+            let Some(replication) = &metrics.replication else {
+                return Err(Declined::NotLeader);
+            };
+            let matched = replication.get(&id).copied().flatten();
+            let lag = metrics.last_log_index.unwrap_or(0) - matched.map_or(0, |id| id.index);
+            if lag > READY_LAG {
+                return Err(Declined::Refused(format!("{lag} entries behind")));
+            }
+            voters.insert(id);
+            voters.retain(|voter| !replaced.contains(voter));
+            self.change(ChangeMembers::ReplaceAllVoters(voters)).await?;
+            let gone: BTreeSet<MemberId> = self
+                .metrics()
+                .membership_config
+                .nodes()
+                .map(|(id, _)| *id)
+                .filter(|id| replaced.contains(id))
+                .collect();
+            if !gone.is_empty() {
+                self.change(ChangeMembers::RemoveNodes(gone)).await?;
+            }
+            tracing::info!(id, name = node.name, ?replaced, "a learner became a voter");
+        }
+        for member in replaced {
+            let removed = self.batcher.submit(Event::RemoveMember { member });
+            removed.map_err(|error| Declined::Refused(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    async fn change(&self, change: ChangeMembers<MemberId, PeerNode>) -> Reply<()> {
+        let changed = self.raft.change_membership(change, false);
+        match tokio::time::timeout(DEADLINE, changed).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
+            Err(_) => Err(Declined::NotLeader),
+        }
+    }
+
+    fn metrics(&self) -> RaftMetrics {
+        self.raft.metrics().borrow().clone()
+    }
+}

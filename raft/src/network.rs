@@ -1,0 +1,106 @@
+//! openraft's network traits over [`PeerClient`].
+
+use openraft::AnyError;
+use openraft::error::{
+    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
+};
+use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use raftlookupd_storage::registration::MemberId;
+use std::time::Duration;
+
+use crate::peer_client::{CallError, PeerClient};
+use crate::peer_message::PeerRequest;
+use crate::types::{PeerNode, TypeConfig};
+
+/// How long replication rests after a peer was out of reach.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Makes connections to peers; cheap, since openraft asks for one per barrier and peer.
+pub(crate) struct Network(pub(crate) PeerClient);
+
+/// Openraft's view of one peer.
+pub(crate) struct PeerConnection {
+    client: PeerClient,
+    target: MemberId,
+    node: PeerNode,
+}
+
+type RpcError<E> = RPCError<MemberId, PeerNode, E>;
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = PeerConnection;
+
+    async fn new_client(&mut self, target: MemberId, node: &PeerNode) -> PeerConnection {
+        PeerConnection {
+            client: self.0.clone(),
+            target,
+            node: node.clone(),
+        }
+    }
+}
+
+impl PeerConnection {
+    async fn call<Q, T, E>(&self, request: Q, option: &RPCOption) -> Result<T, RpcError<E>>
+    where
+        Q: PeerRequest<Answer = Result<T, E>>,
+        E: std::error::Error,
+    {
+        let deadline = option.hard_ttl();
+        let answer = self
+            .client
+            .call(self.target, &self.node.address, request, deadline)
+            .await;
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new_with_node(
+                self.target,
+                self.node.clone(),
+                error,
+            ))),
+            // Unreachable makes openraft pause; a lost message is worth an immediate retry.
+            Err(error @ (CallError::Refused | CallError::Declined(_))) => {
+                Err(RPCError::Unreachable(Unreachable::new(&error)))
+            }
+            Err(CallError::Lost(reason)) => Err(RPCError::Network(NetworkError::new(
+                &AnyError::error(reason),
+            ))),
+        }
+    }
+}
+
+impl RaftNetwork<TypeConfig> for PeerConnection {
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<MemberId>, RpcError<RaftError<MemberId>>> {
+        self.call(rpc, &option).await
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        rpc: InstallSnapshotRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<
+        InstallSnapshotResponse<MemberId>,
+        RpcError<RaftError<MemberId, InstallSnapshotError>>,
+    > {
+        self.call(rpc, &option).await
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<MemberId>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<MemberId>, RpcError<RaftError<MemberId>>> {
+        self.call(rpc, &option).await
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(BACKOFF))
+    }
+}

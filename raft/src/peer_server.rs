@@ -1,0 +1,240 @@
+//! Incoming peer calls: checks whom they are meant for, then hands them to Raft, the proposer
+//! or the membership.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest,
+};
+use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::registration::MemberId;
+use tokio::sync::Notify;
+
+use crate::leader_link::read_index;
+use crate::membership::Membership;
+use crate::peer_message::{
+    Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, LeaderLeaves, PeerRequest,
+    Promote, ReadIndex, Reply, SubmitBatch,
+};
+use crate::proposer::Proposer;
+use crate::types::{Raft, TypeConfig};
+
+/// Several times the longest honest message: an AppendEntries with one large entry.
+const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
+
+/// What answers once this member belongs to a cluster.
+pub(crate) struct Running {
+    pub(crate) cluster: u128,
+    pub(crate) id: MemberId,
+    pub(crate) raft: Raft,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) membership: Membership,
+    pub(crate) leader_contact: Arc<LeaderContact>,
+}
+
+/// When the leader was last heard, and whether it has said goodbye.
+#[derive(Default)]
+pub(crate) struct LeaderContact {
+    heard: Mutex<Option<Instant>>,
+    /// Woken by [`LeaderLeaves`].
+    pub(crate) leaves: Notify,
+}
+
+impl LeaderContact {
+    /// When this member last accepted a message of the leader.
+    pub(crate) fn heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+}
+
+/// The peer interface of one member.
+pub(crate) struct PeerServer {
+    hello: Hello,
+    running: OnceLock<Running>,
+}
+
+impl PeerServer {
+    /// A server that only answers [`Hello`] until [`PeerServer::run_as`] is called.
+    pub(crate) fn new(hello: Hello) -> Arc<Self> {
+        Arc::new(PeerServer {
+            hello,
+            running: OnceLock::new(),
+        })
+    }
+
+    /// From now on all calls are answered. Only the first call counts.
+    pub(crate) fn run_as(&self, running: Running) {
+        let _ = self.running.set(running);
+    }
+
+    /// The routes of the peer interface.
+    pub(crate) fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .route(AppendEntriesRequest::<TypeConfig>::PATH, post(append))
+            .route(VoteRequest::<MemberId>::PATH, post(vote))
+            .route(InstallSnapshotRequest::<TypeConfig>::PATH, post(snapshot))
+            .route(SubmitBatch::PATH, post(submit_batch))
+            .route(ReadIndex::PATH, post(answer_read_index))
+            .route(LeaderLeaves::PATH, post(leader_leaves))
+            .route(Hello::PATH, post(hello))
+            .route(Join::PATH, post(join))
+            .route(Promote::PATH, post(promote))
+            .layer(DefaultBodyLimit::max(MESSAGE_BYTES))
+            .with_state(self)
+    }
+
+    /// Who we are, and our cluster if there is one.
+    fn introduce(&self) -> HelloAnswer {
+        let formed = self.running.get().and_then(|running| {
+            let metrics = running.raft.metrics().borrow().clone();
+            let members = metrics.membership_config.nodes();
+            let members: Vec<_> = members.map(|(id, node)| (*id, node.clone())).collect();
+            (!members.is_empty()).then_some(FormedCluster {
+                cluster: running.cluster,
+                members,
+                leader: metrics.current_leader,
+            })
+        });
+        HelloAnswer {
+            me: self.hello.clone(),
+            formed,
+        }
+    }
+
+    fn running(&self) -> Result<&Running, Declined> {
+        self.running.get().ok_or(Declined::Loading)
+    }
+
+    /// The message and who answers it, if it is meant for us.
+    fn receive<Q: PeerRequest>(&self, body: &Bytes) -> Result<Reply<(&Running, Q)>, BadMessage> {
+        let addressed: Addressed<Q> = parse(body)?;
+        Ok(self.running().and_then(|running| {
+            if addressed.cluster != running.cluster {
+                tracing::warn!(
+                    from = addressed.from,
+                    cluster = %format_args!("{:032x}", addressed.cluster),
+                    "refused a message of another cluster"
+                );
+                return Err(Declined::ForeignCluster {
+                    cluster: running.cluster,
+                });
+            }
+            if addressed.to != running.id {
+                return Err(Declined::OtherMember { id: running.id });
+            }
+            Ok((running, addressed.message))
+        }))
+    }
+}
+
+type Peer = State<Arc<PeerServer>>;
+type Answer = Result<Response, BadMessage>;
+
+/// What was posted is not a message of ours: garbage, or of a version that we do not know.
+struct BadMessage(String);
+
+impl IntoResponse for BadMessage {
+    fn into_response(self) -> Response {
+        (StatusCode::BAD_REQUEST, self.0).into_response()
+    }
+}
+
+async fn append(State(server): Peer, body: Bytes) -> Answer {
+    type Request = AppendEntriesRequest<TypeConfig>;
+    let (running, request) = match server.receive::<Request>(&body)? {
+        Ok(received) => received,
+        Err(declined) => return reply::<Request>(Err(declined)),
+    };
+    let answer = running.raft.append_entries(request).await;
+    if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+        running.leader_contact.hear();
+    }
+    reply::<Request>(Ok(answer))
+}
+
+async fn vote(State(server): Peer, body: Bytes) -> Answer {
+    type Request = VoteRequest<MemberId>;
+    match server.receive::<Request>(&body)? {
+        Ok((running, request)) => reply::<Request>(Ok(running.raft.vote(request).await)),
+        Err(declined) => reply::<Request>(Err(declined)),
+    }
+}
+
+async fn snapshot(State(server): Peer, body: Bytes) -> Answer {
+    type Request = InstallSnapshotRequest<TypeConfig>;
+    let (running, request) = match server.receive::<Request>(&body)? {
+        Ok(received) => received,
+        Err(declined) => return reply::<Request>(Err(declined)),
+    };
+    let answer = running.raft.install_snapshot(request).await;
+    running.leader_contact.hear();
+    reply::<Request>(Ok(answer))
+}
+
+async fn submit_batch(State(server): Peer, body: Bytes) -> Answer {
+    let answer = match server.receive::<SubmitBatch>(&body)? {
+        Ok((running, SubmitBatch(batch))) => running.proposer.submit(batch).await,
+        Err(declined) => Err(declined),
+    };
+    reply::<SubmitBatch>(answer)
+}
+
+async fn answer_read_index(State(server): Peer, body: Bytes) -> Answer {
+    let answer = match server.receive::<ReadIndex>(&body)? {
+        Ok((running, ReadIndex)) => read_index(&running.raft).await.ok_or(Declined::NotLeader),
+        Err(declined) => Err(declined),
+    };
+    reply::<ReadIndex>(answer)
+}
+
+async fn leader_leaves(State(server): Peer, body: Bytes) -> Answer {
+    let answer = server
+        .receive::<LeaderLeaves>(&body)?
+        .map(|(running, LeaderLeaves)| {
+            running.leader_contact.leaves.notify_one();
+        });
+    reply::<LeaderLeaves>(answer)
+}
+
+async fn hello(State(server): Peer, body: Bytes) -> Answer {
+    let _: Hello = parse(&body)?;
+    reply::<Hello>(Ok(server.introduce()))
+}
+
+async fn join(State(server): Peer, body: Bytes) -> Answer {
+    let Join { node } = parse(&body)?;
+    let answer = match server.running() {
+        Ok(running) => running.membership.admit(node).await,
+        Err(declined) => Err(declined),
+    };
+    reply::<Join>(answer)
+}
+
+async fn promote(State(server): Peer, body: Bytes) -> Answer {
+    let answer = match server.receive::<Promote>(&body)? {
+        Ok((running, Promote { id })) => running.membership.promote(id).await,
+        Err(declined) => Err(declined),
+    };
+    reply::<Promote>(answer)
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, BadMessage> {
+    decode("a peer message", body).map_err(|error| BadMessage(error.to_string()))
+}
+
+fn reply<Q: PeerRequest>(answer: Reply<Q::Answer>) -> Answer {
+    let encoded = encode(Q::PATH, &answer);
+    let bytes = encoded.map_err(|error| BadMessage(error.to_string()))?;
+    Ok(bytes.into_response())
+}

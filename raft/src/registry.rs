@@ -1,0 +1,394 @@
+//! What `src` calls: write, barrier, read, status.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use raftlookupd_storage::event::Event;
+use raftlookupd_storage::log_table::LogTable;
+use raftlookupd_storage::registration::{MemberId, SessionId};
+use raftlookupd_storage::registration_db::RegistrationDb;
+use raftlookupd_storage::store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::barrier::Barrier;
+use crate::batcher::{Batcher, Pending};
+use crate::compaction::compact_log;
+use crate::config::{Config, LONGEST_LOG};
+use crate::error::{Error, Result};
+use crate::forming::{self, Forming};
+use crate::identity::{Identity, IdentityFile, OwnMembership};
+use crate::leader_link::LeaderLink;
+use crate::leader_watch::{Timing, watch_leader};
+use crate::log_store::LogStore;
+use crate::membership::Membership;
+use crate::network::Network;
+use crate::peer_client::PeerClient;
+use crate::peer_message::{Hello, LeaderLeaves};
+use crate::peer_server::{LeaderContact, PeerServer, Running};
+use crate::proposer::Proposer;
+use crate::registry_state::RegistryState;
+use crate::state_machine::StateMachine;
+use crate::status::{MemberStatus, Status};
+use crate::transitions::{self, Failure, log_transitions};
+use crate::types::{PeerNode, Raft, RaftMetrics};
+
+/// How long a stopping leader waits for the others to take note.
+const GOODBYE: Duration = Duration::from_millis(200);
+
+/// A running member's share of the cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Registry")
+            .field("own", &self.inner.own)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    identity: Identity,
+    own: OwnMembership,
+    raft: Raft,
+    state: Arc<RegistryState>,
+    batcher: Arc<Batcher>,
+    barrier: Arc<Barrier>,
+    peers: PeerClient,
+    leader_contact: Arc<LeaderContact>,
+    failure: Failure,
+    sessions: AtomicU64,
+    log: LogTable,
+    store: Mutex<Option<Store>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Registry {
+    /// Opens the data path, forms the cluster or finds it again, and loads the state. Waits for
+    /// the other members for as long as it takes; dropping the future gives up.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if the data path cannot be used, [`Error::Membership`] if the cluster
+    /// cannot be formed as configured, [`Error::Fatal`] if Raft does not start.
+    pub async fn start(config: Config) -> Result<Registry> {
+        let raft_config = config.openraft()?;
+        let data_path = config.data_path.clone();
+        let store = blocking(move || Ok(Store::open(&data_path)?)).await?;
+        let (file, mut identity) =
+            IdentityFile::open(&config.data_path, &config.name, &config.forming)?;
+        let hello = Hello {
+            name: identity.name.clone(),
+            instance: identity.instance,
+            initial: config.forming.initial(),
+        };
+        let peers = PeerClient::new()?;
+        let server = PeerServer::new(hello.clone());
+        let mut tasks = JoinSet::new();
+        serve_peers(config.peer_listener, server.clone(), &mut tasks)?;
+
+        let own = match identity.membership.clone() {
+            Some(own) => own,
+            None => {
+                let address = &config.peer_broadcast_address;
+                let own = match &config.forming {
+                    Forming::Alone => forming::alone(PeerNode {
+                        name: hello.name.clone(),
+                        address: address.clone(),
+                        instance: hello.instance,
+                    }),
+                    Forming::Initial(_) => forming::with_others(&hello, address, &peers).await?,
+                };
+                identity.membership = Some(own.clone());
+                file.save(&identity)?;
+                own
+            }
+        };
+        let peers = peers.as_member(own.cluster, own.id);
+
+        let registrations = store.registrations();
+        let state_machine = blocking(move || Ok(StateMachine::load(registrations)?)).await?;
+        let state = state_machine.state();
+        let log = LogStore::new(store.log());
+        log.check_reaches(state.applied(), &config.data_path)?;
+        let network = Network(peers.clone());
+        let raft = Raft::new(own.id, raft_config, network, log, state_machine).await;
+        let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
+
+        let proposer = Proposer::start(raft.clone(), &mut tasks);
+        let link = LeaderLink::new(own.id, raft.clone(), proposer.clone(), peers.clone());
+        let batcher = Batcher::start(own.id, identity.incarnation, link.clone(), &mut tasks);
+        let barrier = Barrier::start(link, state.clone(), &mut tasks);
+        let leader_contact = Arc::new(LeaderContact::default());
+        server.run_as(Running {
+            cluster: own.cluster,
+            id: own.id,
+            raft: raft.clone(),
+            proposer,
+            membership: Membership::new(own.cluster, raft.clone(), state.clone(), batcher.clone()),
+            leader_contact: leader_contact.clone(),
+        });
+        if let Some(founding) = &own.founding {
+            forming::initialize(&raft, founding).await?;
+        }
+
+        elect_oneself_if_alone(own.id, &raft).await?;
+
+        let failure = watch::Sender::new(None);
+        let timing = Timing {
+            heartbeat: config.heartbeat_interval,
+            lease: config.election_timeout.end,
+        };
+        tasks.spawn(watch_leader(
+            hello,
+            own.id,
+            raft.clone(),
+            peers.clone(),
+            leader_contact.clone(),
+            timing,
+        ));
+        tasks.spawn(log_transitions(
+            own.id,
+            raft.clone(),
+            config.election_timeout.start,
+            failure.clone(),
+        ));
+        tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
+        let (voting_raft, voting_peers) = (raft.clone(), peers.clone());
+        tasks
+            .spawn(async move { forming::become_voter(own.id, &voting_raft, &voting_peers).await });
+        // Without a leader every first request would be turned away. If there is none by then,
+        // there is no quorum, and what is known here is better than nothing.
+        let elected = raft.wait(Some(2 * config.election_timeout.end));
+        let elected = elected.metrics(|now| now.current_leader.is_some(), "a leader");
+        if elected.await.is_err() {
+            tracing::warn!("no leader yet: answering with what is known here");
+        }
+        Ok(Registry {
+            inner: Arc::new(Inner {
+                identity,
+                own,
+                raft,
+                state,
+                batcher,
+                barrier,
+                peers,
+                leader_contact,
+                failure,
+                sessions: AtomicU64::new(0),
+                log: store.log(),
+                store: Mutex::new(Some(store)),
+                tasks: Mutex::new(tasks),
+            }),
+        })
+    }
+
+    /// This member's Raft node id.
+    pub fn member_id(&self) -> MemberId {
+        self.inner.own.id
+    }
+
+    /// An id greater than those of all sessions that this member ever had.
+    pub fn new_session(&self) -> SessionId {
+        SessionId {
+            incarnation: self.inner.identity.incarnation,
+            number: self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1,
+        }
+    }
+
+    /// Queues an event behind all others of this member; never waits. The event is repeated
+    /// until it is committed, whether or not the answer is awaited.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`] or [`Error::Stopping`]; the event is not queued then.
+    pub fn submit(&self, event: Event) -> Result<Pending> {
+        self.inner.batcher.submit(event)
+    }
+
+    /// Submits an event and waits for its fate.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] if it was not proposed, [`Error::OutcomeUnknown`] if the deadline
+    /// passed, [`Error::Refused`] if the registry said no.
+    pub async fn write(&self, event: Event, deadline: Duration) -> Result<()> {
+        let started = Instant::now();
+        // The event cannot be taken back once it waits, so first see whether it would get through.
+        self.barrier(deadline).await?;
+        let pending = self.submit(event)?;
+        let left = deadline.saturating_sub(started.elapsed());
+        tokio::time::timeout(left, pending)
+            .await
+            .unwrap_or(Err(Error::OutcomeUnknown))
+    }
+
+    /// After `Ok`, [`read`](Self::read) shows everything that was acknowledged by any member
+    /// before this call. Callers share rounds.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] after the deadline, at once if there has been none for seconds.
+    pub async fn barrier(&self, deadline: Duration) -> Result<()> {
+        self.inner.barrier.wait(deadline).await
+    }
+
+    /// Reads the registry as it is at this member. The query must not block: it holds up the
+    /// state machine.
+    pub fn read<T>(&self, query: impl FnOnce(&RegistrationDb) -> T) -> T {
+        self.inner.state.read(query)
+    }
+
+    /// Whether this member knows of a leader.
+    pub fn has_leader(&self) -> bool {
+        self.inner.raft.metrics().borrow().current_leader.is_some()
+    }
+
+    /// For how long this member may have missed changes: the time since it last heard the leader
+    /// or, leading itself, a quorum.
+    pub fn staleness(&self) -> Duration {
+        let metrics = self.metrics();
+        let confirmed = self.inner.barrier.confirmed();
+        if metrics.current_leader == Some(self.inner.own.id) {
+            let quorum = metrics.millis_since_quorum_ack.map(Duration::from_millis);
+            return quorum.unwrap_or_else(|| confirmed.elapsed());
+        }
+        let heard = self.inner.leader_contact.heard();
+        heard
+            .map_or(confirmed, |heard| heard.max(confirmed))
+            .elapsed()
+    }
+
+    /// What an operator wants to know.
+    pub fn status(&self) -> Status {
+        let metrics = self.metrics();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<MemberId> = membership.voter_ids().collect();
+        let contacts = self.inner.peers.contacts();
+        let members = membership.nodes().map(|(id, node)| MemberStatus {
+            id: *id,
+            name: node.name.clone(),
+            peer_address: node.address.clone(),
+            voter: voters.contains(id),
+            last_contact: contacts
+                .get(id)
+                .and_then(|contact| contact.answered)
+                .map(|answered| answered.elapsed()),
+        });
+        let (pending_events, committed_events) = self.inner.batcher.counts();
+        let applied_index = self.inner.state.applied();
+        Status {
+            cluster_id: format!("{:032x}", self.inner.own.cluster),
+            id: self.inner.own.id,
+            name: self.inner.identity.name.clone(),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index,
+            snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
+            purged_index: metrics.purged.map_or(0, |id| id.index),
+            state_hash: format!("{:032x}", self.read(RegistrationDb::state_hash)),
+            pending_events,
+            committed_events,
+            log_bytes: self.inner.log.live_bytes(),
+            members: members.collect(),
+        }
+    }
+
+    /// Resolves when the member cannot go on: [`Error::StorageFailed`] or [`Error::Fatal`].
+    pub async fn failed(&self) -> Error {
+        transitions::failed(&self.inner.failure).await
+    }
+
+    /// Says goodbye to the others if this member leads, so that they elect a leader sooner;
+    /// stops, and closes the store. Events that still wait are left undone.
+    pub async fn shutdown(&self) {
+        let inner = &self.inner;
+        inner.batcher.close();
+        if self.metrics().current_leader == Some(inner.own.id) {
+            self.say_goodbye().await;
+        }
+        {
+            let mut tasks = inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+            tasks.abort_all();
+        }
+        if let Err(error) = inner.raft.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+        let store = inner
+            .store
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(store) = store else { return };
+        let closed = blocking(move || Ok(store.close()?)).await;
+        if let Err(error) = closed {
+            tracing::warn!(%error, "the store did not close cleanly");
+        }
+    }
+
+    async fn say_goodbye(&self) {
+        let metrics = self.metrics();
+        let nodes: BTreeMap<MemberId, PeerNode> = metrics
+            .membership_config
+            .nodes()
+            .map(|(id, node)| (*id, node.clone()))
+            .collect();
+        // Nothing that the others hear from now on should renew the lease.
+        self.inner.raft.runtime_config().heartbeat(false);
+        let mut goodbyes = JoinSet::new();
+        for (id, node) in nodes {
+            if id == self.inner.own.id {
+                continue;
+            }
+            let peers = self.inner.peers.clone();
+            goodbyes.spawn(async move {
+                let heard = peers.call(id, &node.address, LeaderLeaves, GOODBYE).await;
+                if let Err(error) = heard {
+                    tracing::debug!(id, %error, "did not hear our goodbye");
+                }
+            });
+        }
+        goodbyes.join_all().await;
+    }
+
+    fn metrics(&self) -> RaftMetrics {
+        self.inner.raft.metrics().borrow().clone()
+    }
+}
+
+/// A sole voter has nobody to wait for.
+async fn elect_oneself_if_alone(id: MemberId, raft: &Raft) -> Result<()> {
+    let membership = raft.metrics().borrow().membership_config.clone();
+    let voters: Vec<MemberId> = membership.voter_ids().collect();
+    if voters == [id] {
+        let elected = raft.trigger().elect().await;
+        elected.map_err(|error| Error::Fatal(error.to_string()))?;
+    }
+    Ok(())
+}
+
+fn serve_peers(
+    listener: std::net::TcpListener,
+    server: Arc<PeerServer>,
+    tasks: &mut JoinSet<()>,
+) -> Result<()> {
+    let unusable = |error: std::io::Error| Error::Fatal(format!("peer listener: {error}"));
+    listener.set_nonblocking(true).map_err(unusable)?;
+    let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
+    tasks.spawn(async move {
+        // axum goes on after accept errors, so this ends only with the task.
+        let ended = axum::serve(listener, server.router()).await;
+        tracing::error!(?ended, "the peer interface has stopped");
+    });
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::Fatal(error.to_string())))
+}

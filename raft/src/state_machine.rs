@@ -1,0 +1,236 @@
+//! openraft's state machine trait over storage's [`RegistrationStore`].
+//!
+//! The rows on disk *are* the snapshot: building one means syncing them, so that the log up to
+//! there may be purged. The bytes of a snapshot are made when a peer needs them.
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use openraft::storage::RaftStateMachine;
+use openraft::{
+    AnyError, EntryPayload, ErrorSubject, ErrorVerb, OptionalSend, RaftSnapshotBuilder,
+    StorageIOError,
+};
+use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::registration_db::RegistrationDb;
+use raftlookupd_storage::registration_store::RegistrationStore;
+use raftlookupd_storage::{Error, Result, snapshot};
+use serde::{Deserialize, Serialize};
+
+use crate::registry_state::RegistryState;
+use crate::types::{
+    Entry, LogId, ProposalResult, Snapshot, SnapshotMeta, StorageError, StoredMembership,
+    TypeConfig,
+};
+
+/// Up to where the registry has applied the log, and the membership at that point; stored in
+/// one step with the rows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct AppliedMark {
+    last_applied: Option<LogId>,
+    membership: StoredMembership,
+}
+
+/// Applies committed entries to the registry, in memory and on disk.
+pub struct StateMachine {
+    state: Arc<RegistryState>,
+    store: RegistrationStore,
+    mark: AppliedMark,
+}
+
+impl StateMachine {
+    /// Loads what is on disk.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::Encoding`] if rows are missing or damaged.
+    pub fn load(store: RegistrationStore) -> Result<Self> {
+        let (db, mark) = match store.load()? {
+            Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
+            None => (RegistrationDb::new(), AppliedMark::default()),
+        };
+        let state = Arc::new(RegistryState::new(db, applied_index(&mark)));
+        Ok(StateMachine { state, store, mark })
+    }
+
+    pub(crate) fn state(&self) -> Arc<RegistryState> {
+        self.state.clone()
+    }
+
+    fn apply_entries(
+        &mut self,
+        entries: impl Iterator<Item = Entry>,
+    ) -> Result<Vec<ProposalResult>> {
+        let mut answers = Vec::new();
+        let mut changes = Vec::new();
+        for entry in entries {
+            let mut answer = ProposalResult::default();
+            match entry.payload {
+                EntryPayload::Blank => {}
+                EntryPayload::Normal(proposal) => {
+                    let applied = self.state.write(|db| db.apply(&proposal))?;
+                    changes.extend(applied.changes);
+                    answer.results = applied.results;
+                }
+                EntryPayload::Membership(membership) => {
+                    self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
+                }
+            }
+            self.mark.last_applied = Some(entry.log_id);
+            answers.push(answer);
+        }
+        let mark = encode("an applied mark", &self.mark)?;
+        let state_hash = self.state.read(RegistrationDb::state_hash);
+        self.store.apply(&changes, &mark, state_hash)?;
+        self.state.set_applied(applied_index(&self.mark));
+        Ok(answers)
+    }
+
+    fn install(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> Result<()> {
+        let decoded = snapshot::decode(bytes)?;
+        let mark: AppliedMark = decode("an applied mark", &decoded.mark)?;
+        if mark.last_applied != meta.last_log_id {
+            return Err(Error::Encoding {
+                what: "a snapshot",
+                reason: "it holds another position than it was announced with".into(),
+            });
+        }
+        let rows = decoded.db.rows().map(|row| {
+            let value = row.value()?;
+            Ok((row.key(), value))
+        });
+        let rows = rows.collect::<Result<Vec<_>>>()?;
+        self.store
+            .install(rows.into_iter(), &decoded.mark, decoded.db.state_hash())?;
+        self.store
+            .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
+        self.mark = mark;
+        self.state.write(|db| *db = decoded.db);
+        self.state.set_applied(applied_index(&self.mark));
+        Ok(())
+    }
+
+    fn export(&self) -> Result<Option<Snapshot>> {
+        if self.store.snapshot_mark()?.is_none() {
+            return Ok(None);
+        }
+        let mark = encode("an applied mark", &self.mark)?;
+        let bytes = self.state.read(|db| snapshot::encode(db, &mark))?;
+        Ok(Some(Snapshot {
+            meta: snapshot_meta(&self.mark),
+            snapshot: Box::new(Cursor::new(bytes)),
+        }))
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotBuilder = SnapshotBuilder;
+
+    async fn applied_state(
+        &mut self,
+    ) -> std::result::Result<(Option<LogId>, StoredMembership), StorageError> {
+        Ok((self.mark.last_applied, self.mark.membership.clone()))
+    }
+
+    async fn apply<I>(
+        &mut self,
+        entries: I,
+    ) -> std::result::Result<Vec<ProposalResult>, StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        self.apply_entries(entries.into_iter())
+            .map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
+    }
+
+    async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
+        SnapshotBuilder {
+            store: self.store.clone(),
+            meta: snapshot_meta(&self.mark),
+        }
+    }
+
+    async fn begin_receiving_snapshot(
+        &mut self,
+    ) -> std::result::Result<Box<Cursor<Vec<u8>>>, StorageError> {
+        Ok(Box::default())
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMeta,
+        snapshot: Box<Cursor<Vec<u8>>>,
+    ) -> std::result::Result<(), StorageError> {
+        let subject = ErrorSubject::Snapshot(Some(meta.signature()));
+        let bytes = snapshot.into_inner();
+        self.install(meta, &bytes)
+            .map_err(|error| failed(subject, ErrorVerb::Write, &error))?;
+        tracing::info!(
+            index = applied_index(&self.mark),
+            bytes = bytes.len(),
+            "snapshot installed"
+        );
+        Ok(())
+    }
+
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> std::result::Result<Option<Snapshot>, StorageError> {
+        self.export()
+            .map_err(|error| failed(ErrorSubject::Snapshot(None), ErrorVerb::Read, &error))
+    }
+}
+
+/// Makes the registry durable up to where it was when the builder was made.
+pub struct SnapshotBuilder {
+    store: RegistrationStore,
+    meta: SnapshotMeta,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    /// openraft uses only the meta of what a build returns, so the data stays empty here.
+    async fn build_snapshot(&mut self) -> std::result::Result<Snapshot, StorageError> {
+        let (store, meta) = (self.store.clone(), self.meta.clone());
+        // The mark is durable when this returns, and so is all that was written before it.
+        let built = tokio::task::spawn_blocking(move || {
+            store.set_snapshot_mark(&encode("a snapshot mark", &meta)?)
+        });
+        let subject = ErrorSubject::Snapshot(Some(self.meta.signature()));
+        match built.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(failed(subject, ErrorVerb::Write, &error)),
+            Err(error) => {
+                let error = AnyError::new(&error);
+                return Err(StorageIOError::new(subject, ErrorVerb::Write, error).into());
+            }
+        }
+        let index = self.meta.last_log_id.map_or(0, |id| id.index);
+        tracing::info!(index, "snapshot: the registry is durable, older log may go");
+        Ok(Snapshot {
+            meta: self.meta.clone(),
+            snapshot: Box::default(),
+        })
+    }
+}
+
+fn applied_index(mark: &AppliedMark) -> u64 {
+    mark.last_applied.map_or(0, |id| id.index)
+}
+
+fn snapshot_meta(mark: &AppliedMark) -> SnapshotMeta {
+    let snapshot_id = mark.last_applied.map_or_else(String::new, |id| {
+        format!(
+            "{}-{}-{}",
+            id.leader_id.term, id.leader_id.node_id, id.index
+        )
+    });
+    SnapshotMeta {
+        last_log_id: mark.last_applied,
+        last_membership: mark.membership.clone(),
+        snapshot_id,
+    }
+}
+
+fn failed(subject: ErrorSubject<u64>, verb: ErrorVerb, error: &Error) -> StorageError {
+    StorageIOError::new(subject, verb, AnyError::new(error)).into()
+}

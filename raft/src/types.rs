@@ -1,0 +1,58 @@
+//! openraft's parameters for this project, and short names for its generic types.
+
+use std::io::Cursor;
+
+use openraft::TokioRuntime;
+use raftlookupd_storage::event::{BatchResult, Proposal};
+use raftlookupd_storage::registration::MemberId;
+use serde::{Deserialize, Serialize};
+
+openraft::declare_raft_types!(
+    /// One Raft log entry carries a [`Proposal`]; applying it gives [`ProposalResult`].
+    pub TypeConfig:
+        D = Proposal,
+        R = ProposalResult,
+        NodeId = MemberId,
+        Node = PeerNode,
+        Entry = openraft::Entry<TypeConfig>,
+        SnapshotData = Cursor<Vec<u8>>,
+        AsyncRuntime = TokioRuntime,
+);
+
+/// What the membership knows of a member besides its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerNode {
+    /// The operator's name for it; a replaced member keeps the name, not the id.
+    pub name: String,
+    /// `host:port` of its peer interface; resolved at every dial.
+    pub address: String,
+    /// Drawn at random when its data path was first used: a member that lost its disk is
+    /// another member with the same name.
+    pub instance: u128,
+}
+
+/// What applying one log entry gives: a result per batch, nothing for Raft's own entries.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalResult {
+    /// In the order of the proposal's batches.
+    pub results: Vec<BatchResult>,
+}
+
+/// The Raft node.
+pub type Raft = openraft::Raft<TypeConfig>;
+/// A log entry.
+pub type Entry = openraft::Entry<TypeConfig>;
+/// Position in the log: leader's term and id, and index.
+pub type LogId = openraft::LogId<MemberId>;
+/// Who was voted for in which term.
+pub type Vote = openraft::Vote<MemberId>;
+/// A membership with the position where it was set.
+pub type StoredMembership = openraft::StoredMembership<MemberId, PeerNode>;
+/// What a snapshot contains.
+pub type SnapshotMeta = openraft::SnapshotMeta<MemberId, PeerNode>;
+/// A snapshot on its way.
+pub type Snapshot = openraft::Snapshot<TypeConfig>;
+/// What openraft tells of itself.
+pub type RaftMetrics = openraft::RaftMetrics<MemberId, PeerNode>;
+/// An error of our storage, as openraft wants it.
+pub type StorageError = openraft::StorageError<MemberId>;

@@ -1,0 +1,29 @@
+//! openraft's own suite for storage implementations, over the real store.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects
+
+use openraft::testing::{StoreBuilder, Suite};
+use raftlookupd_raft::log_store::LogStore;
+use raftlookupd_raft::state_machine::StateMachine;
+use raftlookupd_raft::storage::store::Store;
+use raftlookupd_raft::types::{StorageError, TypeConfig};
+use tempfile::TempDir;
+
+struct RealStore;
+
+/// Keeps the data path until the test is over.
+type Guard = (Store, TempDir);
+
+impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for RealStore {
+    async fn build(&self) -> Result<(Guard, LogStore, StateMachine), StorageError> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let log = LogStore::new(store.log());
+        let state_machine = StateMachine::load(store.registrations()).unwrap();
+        Ok(((store, folder), log, state_machine))
+    }
+}
+
+#[test]
+fn openrafts_suite_passes() {
+    Suite::test_all(RealStore).unwrap();
+}
