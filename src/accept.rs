@@ -1,0 +1,74 @@
+//! Accepts connections, not more than can be served, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// After an error of accept, most likely for want of file descriptors.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the log says so.
+const PAUSES_PER_LINE: u64 = 50;
+
+/// Dropped when its connection has ended, which lets another one in.
+pub(crate) struct Admission {
+    _permit: tokio::sync::OwnedSemaphorePermit,
+    _open: mpsc::Sender<()>,
+}
+
+/// Hands each connection to `serve`, which must hold on to its admission. Returns when all
+/// connections have ended after `stop` became true.
+pub(crate) async fn accept(
+    what: &'static str,
+    listener: TcpListener,
+    most: usize,
+    mut stop: watch::Receiver<bool>,
+    mut serve: impl FnMut(TcpStream, SocketAddr, Admission),
+) {
+    let permits = Arc::new(Semaphore::new(most));
+    // Receives nothing: it ends when the last sender is dropped.
+    let (open, mut all_ended) = mpsc::channel::<()>(1);
+    let mut errors: u64 = 0;
+    loop {
+        let next = async {
+            // The semaphore is never closed.
+            let permit = permits.clone().acquire_owned().await.ok()?;
+            Some((permit, listener.accept().await))
+        };
+        let accepted = tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = next => accepted,
+        };
+        match accepted {
+            Some((permit, Ok((stream, remote)))) => {
+                errors = 0;
+                // A listener for both families shows IPv4 as ::ffff:10.0.0.1.
+                let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%remote, %error, "no TCP_NODELAY");
+                }
+                let admission = Admission {
+                    _permit: permit,
+                    _open: open.clone(),
+                };
+                serve(stream, remote, admission);
+            }
+            Some((_, Err(error))) => {
+                if errors.is_multiple_of(PAUSES_PER_LINE) {
+                    tracing::error!(%error, "{what}: cannot accept connections");
+                }
+                errors += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+            None => break,
+        }
+    }
+    drop(listener);
+    drop(open);
+    // Always `None`: nothing is ever sent.
+    let _ = all_ended.recv().await;
+}

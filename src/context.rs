@@ -1,0 +1,67 @@
+//! What every connection and every HTTP request needs to know.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use raftlookupd_raft::storage::registration_db::Lifetimes;
+use raftlookupd_raft::{Error, Registry, Result};
+use tokio::sync::watch;
+
+use crate::open_files::MostConnections;
+
+/// How long a request waits for a member that is still loading.
+const LOADING: Duration = Duration::from_millis(500);
+
+/// Shared by all connections and requests.
+#[derive(Debug)]
+pub(crate) struct Context {
+    /// Where nsqd reaches this member's HTTP interface; told in the answer to IDENTIFY.
+    pub(crate) broadcast_address: String,
+    /// The machine's name for itself.
+    pub(crate) hostname: String,
+    /// The port of the V1 interface.
+    pub(crate) tcp_port: u16,
+    /// The port of the HTTP interface.
+    pub(crate) http_port: u16,
+    /// Ours; nsqd only logs it.
+    pub(crate) version: String,
+    /// A session without PING for so long is hidden from lookups.
+    pub(crate) inactive_producer_timeout: Duration,
+    /// How long a tombstone hides a producer.
+    pub(crate) tombstone_lifetime: Duration,
+    /// More than these wait in the system's queue.
+    pub most_connections: MostConnections,
+    /// This member's share of the cluster, once it has loaded.
+    pub(crate) registry: watch::Receiver<Option<Registry>>,
+}
+
+impl Context {
+    /// The registry, for which a request waits a moment if need be.
+    ///
+    /// # Errors
+    /// [`Error::Loading`].
+    pub(crate) async fn registry(&self) -> Result<Registry> {
+        let mut slot = self.registry.clone();
+        let loaded = slot.wait_for(Option::is_some);
+        let loaded = tokio::time::timeout(LOADING, loaded).await;
+        let registry = loaded.ok().and_then(|slot| slot.ok()?.clone());
+        registry.ok_or(Error::Loading)
+    }
+
+    /// The times that queries about producers need.
+    pub(crate) fn lifetimes(&self) -> Lifetimes {
+        Lifetimes {
+            now: unix_millis(),
+            tombstone: millis(self.tombstone_lifetime),
+        }
+    }
+}
+
+/// The wall clock, in milliseconds since the Unix epoch; 0 before it.
+pub(crate) fn unix_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    millis(since.unwrap_or_default())
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,110 @@
+//! The HTTP interface: upstream's endpoints with upstream's answers, and our own beside them.
+
+mod admin;
+mod answer;
+pub(crate) mod error;
+mod lookup;
+mod query;
+mod read;
+mod routes;
+mod status;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{Method, Request, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::accept::accept;
+use crate::context::Context;
+use answer::Answer;
+use error::HttpError;
+use routes::Found;
+
+/// A request's head has to arrive within this time; an idle connection is closed after it too.
+const HEAD_DEADLINE: Duration = Duration::from_secs(120);
+
+/// Bodies are ignored, as upstream does, but not without end.
+const LONGEST_BODY: usize = 1024 * 1024;
+
+/// What is still being answered when the member stops gets this long.
+const STOPPING: Duration = Duration::from_millis(500);
+
+/// Serves HTTP until `stop` becomes true and what was asked before is answered.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    context: Arc<Context>,
+    stop: watch::Receiver<bool>,
+) {
+    let most = context.most_connections.http;
+    let stopping = stop.clone();
+    accept("HTTP", listener, most, stop, |stream, _, admission| {
+        let (context, stop) = (context.clone(), stopping.clone());
+        tokio::spawn(async move {
+            serve_connection(stream, context, stop).await;
+            drop(admission);
+        });
+    })
+    .await;
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    context: Arc<Context>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let service = service_fn(move |request| respond(context.clone(), request));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+    let mut ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = stopped => None,
+    };
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        ended = tokio::time::timeout(STOPPING, connection).await.ok();
+    }
+    if let Some(Err(error)) = ended {
+        tracing::debug!(%error, "HTTP connection");
+    }
+}
+
+async fn respond(
+    context: Arc<Context>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    // Read, so that the connection can be used again.
+    let body = Limited::new(body, LONGEST_BODY).collect().await;
+    let answer = match body {
+        Err(_) => Answer::from(HttpError::BodyTooLarge),
+        Ok(_) => answer(&context, &head.method, &head.uri).await,
+    };
+    tracing::debug!(method = %head.method, uri = %head.uri, status = answer.status(), "HTTP");
+    Ok(answer.into_response())
+}
+
+async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri) -> Answer {
+    match routes::find(method, uri.path()) {
+        Found::Endpoint(endpoint) => {
+            let answer = endpoint.answer(context, uri.query().unwrap_or_default());
+            answer.await.unwrap_or_else(Answer::from)
+        }
+        Found::Options(allow) => Answer::options(allow),
+        Found::OtherMethod(allow) => HttpError::MethodNotAllowed(allow).into(),
+        Found::Redirect(path) => Answer::redirect(method, &path, uri.query()),
+        Found::Nothing => HttpError::NotFound.into(),
+    }
+}

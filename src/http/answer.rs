@@ -1,0 +1,116 @@
+//! What goes back over HTTP: status, headers and body as upstream's.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use serde::Serialize;
+
+use crate::http::error::HttpError;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const NSQ_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-nsq-content-type");
+const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
+const CONSISTENCY: HeaderName = HeaderName::from_static("x-raftlookupd-consistency");
+const STALENESS: HeaderName = HeaderName::from_static("x-raftlookupd-staleness-ms");
+
+/// An answer on its way.
+pub(super) struct Answer(Response<Body>);
+
+impl Answer {
+    /// A JSON body of any status.
+    ///
+    /// # Errors
+    /// [`HttpError::Internal`] if the body cannot be written as JSON.
+    pub(super) fn json<T: Serialize + ?Sized>(body: &T) -> Result<Answer, HttpError> {
+        let body = serde_json::to_vec(body).map_err(|_| HttpError::Internal)?;
+        Ok(Answer::nsq(StatusCode::OK, Body::from(body)).with(header::CONTENT_TYPE, JSON))
+    }
+
+    /// 200 without a body.
+    pub(super) fn empty() -> Answer {
+        Answer::nsq(StatusCode::OK, Body::empty())
+    }
+
+    /// Plain text, without upstream's own header.
+    pub(super) fn text(body: &'static str) -> Answer {
+        Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, TEXT)
+    }
+
+    /// What methods there are.
+    pub(super) fn options(allow: &'static str) -> Answer {
+        Answer(Response::new(Body::empty())).with(header::ALLOW, HeaderValue::from_static(allow))
+    }
+
+    /// The same request at another path.
+    pub(super) fn redirect(method: &Method, path: &str, query: Option<&str>) -> Answer {
+        let location = match query {
+            Some(query) => format!("{path}?{query}"),
+            None => path.to_string(),
+        };
+        let Ok(value) = HeaderValue::from_str(&location) else {
+            return HttpError::NotFound.into();
+        };
+        let get = method == Method::GET;
+        let (status, body) = if get {
+            let link = location.replace('&', "&amp;");
+            let body = format!("<a href=\"{link}\">Moved Permanently</a>.\n\n");
+            (StatusCode::MOVED_PERMANENTLY, Body::from(body))
+        } else {
+            (StatusCode::TEMPORARY_REDIRECT, Body::empty())
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        let answer = Answer(response).with(header::LOCATION, value);
+        if get {
+            answer.with(header::CONTENT_TYPE, HTML)
+        } else {
+            answer
+        }
+    }
+
+    /// Marks an answer that may miss the changes of this last time.
+    pub(super) fn stale(self, staleness: Duration) -> Answer {
+        self.with(CONSISTENCY, HeaderValue::from_static("stale"))
+            .with(STALENESS, HeaderValue::from(staleness.as_millis() as u64))
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        self.0
+    }
+
+    fn nsq(status: StatusCode, body: Body) -> Answer {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        Answer(response).with(NSQ_CONTENT_TYPE, NSQ_VERSION)
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        self.0.headers_mut().insert(name, value);
+        self
+    }
+}
+
+impl From<HttpError> for Answer {
+    fn from(error: HttpError) -> Self {
+        let (status, message) = error.status_and_message();
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::json!({ "message": message }).to_string();
+        let answer = Answer::nsq(status, Body::from(body)).with(header::CONTENT_TYPE, JSON);
+        match error {
+            HttpError::MethodNotAllowed(allow) => {
+                answer.with(header::ALLOW, HeaderValue::from_static(allow))
+            }
+            HttpError::BodyTooLarge => {
+                answer.with(header::CONNECTION, HeaderValue::from_static("close"))
+            }
+            _ => answer,
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Every error that HTTP can answer, and the one place that gives it a status and a message.
+
+use raftlookupd_raft::Error;
+use raftlookupd_raft::storage::event::Refusal;
+
+/// An answer that is an error: `{"message":"..."}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HttpError {
+    /// The query cannot be read: a bad percent escape, or a `;`.
+    InvalidRequest,
+    /// An argument that must be there; its name in upper case.
+    MissingArg(&'static str),
+    /// An argument whose value is not valid; its name in upper case.
+    InvalidArg(&'static str),
+    /// The topic is not listed.
+    TopicNotFound,
+    /// The channel is not listed.
+    ChannelNotFound,
+    /// No such path.
+    NotFound,
+    /// The path has other methods: these.
+    MethodNotAllowed(&'static str),
+    /// Nobody needs to send us so much.
+    BodyTooLarge,
+    /// The member is starting, or not part of a cluster yet.
+    Loading,
+    /// No quorum: what was asked for was not done.
+    NoQuorum,
+    /// What was asked for may or may not be done, now or later.
+    OutcomeUnknown,
+    /// A failure of ours.
+    Internal,
+}
+
+impl HttpError {
+    /// Status and message.
+    pub(crate) fn status_and_message(self) -> (u16, String) {
+        match self {
+            HttpError::InvalidRequest => (400, "INVALID_REQUEST".into()),
+            HttpError::MissingArg(name) => (400, format!("MISSING_ARG_{name}")),
+            HttpError::InvalidArg(name) => (400, format!("INVALID_ARG_{name}")),
+            HttpError::TopicNotFound => (404, "TOPIC_NOT_FOUND".into()),
+            HttpError::ChannelNotFound => (404, "CHANNEL_NOT_FOUND".into()),
+            HttpError::NotFound => (404, "NOT_FOUND".into()),
+            HttpError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED".into()),
+            HttpError::BodyTooLarge => (413, "BODY_TOO_LARGE".into()),
+            HttpError::Internal => (500, "INTERNAL_ERROR".into()),
+            HttpError::Loading => (503, "LOADING".into()),
+            HttpError::NoQuorum => (503, "NO_QUORUM".into()),
+            HttpError::OutcomeUnknown => (504, "OUTCOME_UNKNOWN".into()),
+        }
+    }
+}
+
+impl From<Error> for HttpError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused(Refusal::ChannelNotFound) => HttpError::ChannelNotFound,
+            Error::Loading | Error::Stopping => HttpError::Loading,
+            Error::NoQuorum | Error::QueueFull => HttpError::NoQuorum,
+            Error::OutcomeUnknown => HttpError::OutcomeUnknown,
+            Error::Refused(Refusal::NotAttached)
+            | Error::Storage(_)
+            | Error::StorageFailed(_)
+            | Error::Membership(_)
+            | Error::Fatal(_) => HttpError::Internal,
+        }
+    }
+}

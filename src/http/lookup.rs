@@ -1,0 +1,188 @@
+//! The reads: who has what.
+
+use std::collections::BTreeMap;
+
+use raftlookupd_raft::storage::registration_db::ProducerView;
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use crate::context::Context;
+use crate::http::answer::Answer;
+use crate::http::error::HttpError;
+use crate::http::query::Query;
+use crate::http::read::{Consistency, read};
+
+/// GET /info: upstream's only field.
+pub(super) fn info(context: &Context) -> Result<Answer, HttpError> {
+    Answer::json(&BTreeMap::from([("version", &context.version)]))
+}
+
+/// GET /topics.
+pub(super) async fn topics(
+    context: &Context,
+    consistency: Consistency,
+) -> Result<Answer, HttpError> {
+    read(context, consistency, |db| {
+        let topics: Vec<&str> = db.topics().collect();
+        Answer::json(&BTreeMap::from([("topics", topics)]))
+    })
+    .await
+}
+
+/// GET /channels: an empty list for a topic that is not listed.
+pub(super) async fn channels(context: &Context, query: &Query) -> Result<Answer, HttpError> {
+    let topic = query.require("topic", "TOPIC")?;
+    read(context, Consistency::in_query(query)?, |db| {
+        let channels: Vec<&str> = db.channels(&topic).into_iter().flatten().collect();
+        Answer::json(&BTreeMap::from([("channels", channels)]))
+    })
+    .await
+}
+
+/// GET /lookup.
+pub(super) async fn lookup(context: &Context, query: &Query) -> Result<Answer, HttpError> {
+    #[derive(Serialize)]
+    struct Found<'a> {
+        channels: Vec<&'a str>,
+        producers: Vec<Producer<'a>>,
+    }
+    let topic = query.require("topic", "TOPIC")?;
+    let lifetimes = context.lifetimes();
+    read(context, Consistency::in_query(query)?, |db| {
+        let channels = db.channels(&topic).ok_or(HttpError::TopicNotFound)?;
+        let producers = db.producers(&topic, lifetimes).into_iter().flatten();
+        Answer::json(&Found {
+            channels: channels.collect(),
+            producers: producers.map(Producer::from).collect(),
+        })
+    })
+    .await
+}
+
+/// GET /nodes.
+pub(super) async fn nodes(
+    context: &Context,
+    consistency: Consistency,
+) -> Result<Answer, HttpError> {
+    #[derive(Serialize)]
+    struct Node<'a> {
+        #[serde(flatten)]
+        producer: Producer<'a>,
+        tombstones: Vec<bool>,
+        topics: Vec<&'a str>,
+    }
+    let lifetimes = context.lifetimes();
+    read(context, consistency, |db| {
+        let nodes: Vec<Node<'_>> = db
+            .nodes(lifetimes)
+            .map(|node| Node {
+                producer: node.producer.into(),
+                tombstones: node
+                    .topics
+                    .iter()
+                    .map(|(_, tombstoned)| *tombstoned)
+                    .collect(),
+                topics: node.topics.iter().map(|(name, _)| *name).collect(),
+            })
+            .collect();
+        Answer::json(&BTreeMap::from([("producers", nodes)]))
+    })
+    .await
+}
+
+/// GET /debug: every registration that has a producer, the inactive ones too.
+pub(super) async fn debug(
+    context: &Context,
+    consistency: Consistency,
+) -> Result<Answer, HttpError> {
+    read(context, consistency, |db| {
+        let entries = db.debug().map(|entry| {
+            let key = format!("{}:{}:{}", entry.category, entry.key, entry.subkey);
+            let producers = entry.producers.into_iter();
+            (key, producers.map(DebugProducer::from).collect::<Vec<_>>())
+        });
+        Answer::json(&Entries(entries.collect()))
+    })
+    .await
+}
+
+/// A producer with upstream's keys, in upstream's order.
+#[derive(Serialize)]
+struct Producer<'a> {
+    remote_address: &'a str,
+    hostname: &'a str,
+    broadcast_address: &'a str,
+    tcp_port: i64,
+    http_port: i64,
+    version: &'a str,
+    topology_zone: &'a str,
+    topology_region: &'a str,
+}
+
+impl<'a> From<ProducerView<'a>> for Producer<'a> {
+    fn from(view: ProducerView<'a>) -> Self {
+        Producer {
+            remote_address: view.remote_address,
+            hostname: &view.info.hostname,
+            broadcast_address: &view.id.broadcast_address,
+            tcp_port: view.id.tcp_port,
+            http_port: view.info.http_port,
+            version: &view.info.version,
+            topology_zone: &view.info.topology_zone,
+            topology_region: &view.info.topology_region,
+        }
+    }
+}
+
+/// A producer as upstream's /debug shows it.
+#[derive(Serialize)]
+struct DebugProducer<'a> {
+    id: &'a str,
+    hostname: &'a str,
+    broadcast_address: &'a str,
+    tcp_port: i64,
+    http_port: i64,
+    version: &'a str,
+    topology_zone: &'a str,
+    topology_region: &'a str,
+    /// Nanoseconds. PINGs are not replicated, so this is when the session began.
+    last_update: i64,
+    tombstoned: bool,
+    /// Nanoseconds; without a tombstone upstream shows its zero time, which is negative.
+    tombstoned_at: i64,
+}
+
+/// Go's zero time as nanoseconds since the epoch, as far as it fits.
+const NEVER: i64 = -6_795_364_578_871_345_152;
+
+impl<'a> From<(ProducerView<'a>, Option<u64>)> for DebugProducer<'a> {
+    fn from((view, tombstoned_at): (ProducerView<'a>, Option<u64>)) -> Self {
+        let nanos = |millis: u64| i64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000);
+        DebugProducer {
+            id: view.remote_address,
+            hostname: &view.info.hostname,
+            broadcast_address: &view.id.broadcast_address,
+            tcp_port: view.id.tcp_port,
+            http_port: view.info.http_port,
+            version: &view.info.version,
+            topology_zone: &view.info.topology_zone,
+            topology_region: &view.info.topology_region,
+            last_update: nanos(view.attached_at),
+            tombstoned: tombstoned_at.is_some(),
+            tombstoned_at: tombstoned_at.map_or(NEVER, nanos),
+        }
+    }
+}
+
+/// A map that is written in the order in which it was made.
+struct Entries<'a>(Vec<(String, Vec<DebugProducer<'a>>)>);
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (key, producers) in &self.0 {
+            map.serialize_entry(key, producers)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,150 @@
+//! The table of paths.
+
+use axum::http::Method;
+
+use crate::context::Context;
+use crate::http::answer::Answer;
+use crate::http::error::HttpError;
+use crate::http::query::Query;
+use crate::http::read::Consistency;
+use crate::http::{admin, lookup, status};
+
+/// What can be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Ping,
+    Info,
+    Topics,
+    Channels,
+    Lookup,
+    Nodes,
+    Debug,
+    CreateTopic,
+    DeleteTopic,
+    CreateChannel,
+    DeleteChannel,
+    TombstoneTopic,
+    ClusterStatus,
+}
+
+const GET: &str = "GET, OPTIONS";
+const POST: &str = "OPTIONS, POST";
+
+/// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
+const ROUTES: [(&str, &str, Endpoint); 13] = [
+    ("/ping", GET, Endpoint::Ping),
+    ("/info", GET, Endpoint::Info),
+    ("/topics", GET, Endpoint::Topics),
+    ("/channels", GET, Endpoint::Channels),
+    ("/lookup", GET, Endpoint::Lookup),
+    ("/nodes", GET, Endpoint::Nodes),
+    ("/debug", GET, Endpoint::Debug),
+    ("/topic/create", POST, Endpoint::CreateTopic),
+    ("/topic/delete", POST, Endpoint::DeleteTopic),
+    ("/channel/create", POST, Endpoint::CreateChannel),
+    ("/channel/delete", POST, Endpoint::DeleteChannel),
+    ("/topic/tombstone", POST, Endpoint::TombstoneTopic),
+    ("/cluster/status", GET, Endpoint::ClusterStatus),
+];
+
+/// Where a request leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Endpoint(Endpoint),
+    /// OPTIONS: the methods there are.
+    Options(&'static str),
+    /// Another method: the methods there are.
+    OtherMethod(&'static str),
+    /// The path is written in another way: a slash at its end, `//`, `..`, upper case.
+    Redirect(String),
+    Nothing,
+}
+
+pub(super) fn find(method: &Method, path: &str) -> Found {
+    let route = |path: &str| ROUTES.iter().find(|(known, _, _)| *known == path);
+    if let Some((_, allow, endpoint)) = route(path) {
+        return match method {
+            &Method::OPTIONS => Found::Options(allow),
+            method if fits(method, allow) => Found::Endpoint(*endpoint),
+            _ => Found::OtherMethod(allow),
+        };
+    }
+    let cleaned = clean(path);
+    match route(&cleaned) {
+        Some((_, allow, _)) if fits(method, allow) => Found::Redirect(cleaned),
+        _ => Found::Nothing,
+    }
+}
+
+fn fits(method: &Method, allow: &str) -> bool {
+    allow.split(", ").any(|allowed| allowed == method.as_str()) && method != Method::OPTIONS
+}
+
+/// The path as it is meant: without empty, `.` and `..` segments, in lower case.
+fn clean(path: &str) -> String {
+    let mut segments: Vec<String> = Vec::new();
+    for segment in path.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => {
+                segments.pop();
+            }
+            segment => segments.push(segment.to_ascii_lowercase()),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+impl Endpoint {
+    /// # Errors
+    /// Whatever is to be answered instead.
+    pub(super) async fn answer(self, context: &Context, query: &str) -> Result<Answer, HttpError> {
+        // Where no argument is read, a query that cannot be read does no harm.
+        let lenient = || Query::parse(query).ok();
+        match self {
+            Endpoint::Ping => Ok(Answer::text("OK")),
+            Endpoint::Info => lookup::info(context),
+            Endpoint::Topics => lookup::topics(context, Consistency::of(lenient())?).await,
+            Endpoint::Nodes => lookup::nodes(context, Consistency::of(lenient())?).await,
+            Endpoint::Debug => lookup::debug(context, Consistency::of(lenient())?).await,
+            Endpoint::Channels => lookup::channels(context, &Query::parse(query)?).await,
+            Endpoint::Lookup => lookup::lookup(context, &Query::parse(query)?).await,
+            Endpoint::CreateTopic => admin::create_topic(context, &Query::parse(query)?).await,
+            Endpoint::DeleteTopic => admin::delete_topic(context, &Query::parse(query)?).await,
+            Endpoint::CreateChannel => admin::create_channel(context, &Query::parse(query)?).await,
+            Endpoint::DeleteChannel => admin::delete_channel(context, &Query::parse(query)?).await,
+            Endpoint::TombstoneTopic => admin::tombstone(context, &Query::parse(query)?).await,
+            Endpoint::ClusterStatus => status::cluster_status(context).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_find_their_way() {
+        for (method, path, expected) in [
+            ("GET", "/ping", Found::Endpoint(Endpoint::Ping)),
+            ("HEAD", "/ping", Found::OtherMethod(GET)),
+            ("OPTIONS", "/ping", Found::Options(GET)),
+            ("GET", "/topic/create", Found::OtherMethod(POST)),
+            (
+                "POST",
+                "/topic/create",
+                Found::Endpoint(Endpoint::CreateTopic),
+            ),
+            ("GET", "/lookup/", Found::Redirect("/lookup".into())),
+            ("GET", "//Lookup", Found::Redirect("/lookup".into())),
+            ("GET", "/x/../nodes", Found::Redirect("/nodes".into())),
+            ("POST", "/ping/", Found::Nothing),
+            ("GET", "/topic/create/", Found::Nothing),
+            ("GET", "/", Found::Nothing),
+            ("GET", "/nothing", Found::Nothing),
+        ] {
+            let method = Method::from_bytes(method.as_bytes()).unwrap();
+            assert_eq!(find(&method, path), expected, "{method} {path}");
+        }
+    }
+}

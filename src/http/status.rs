@@ -1,0 +1,83 @@
+//! GET /cluster/status: what an operator wants to know of this member and its cluster.
+
+use raftlookupd_raft::{MemberStatus, Status};
+use serde::Serialize;
+
+use crate::context::Context;
+use crate::http::answer::Answer;
+use crate::http::error::HttpError;
+
+#[derive(Serialize)]
+struct ClusterStatus {
+    cluster_id: String,
+    id: u64,
+    name: String,
+    leader: Option<u64>,
+    term: u64,
+    last_log_index: u64,
+    applied_index: u64,
+    snapshot_index: u64,
+    purged_index: u64,
+    log_bytes: u64,
+    state_hash: String,
+    pending_events: usize,
+    committed_events: u64,
+    staleness_ms: u64,
+    topics: usize,
+    channels: usize,
+    producers: usize,
+    attachments: usize,
+    claims: usize,
+    members: Vec<Member>,
+}
+
+#[derive(Serialize)]
+struct Member {
+    id: u64,
+    name: String,
+    peer_address: String,
+    voter: bool,
+    last_contact_ms: Option<u64>,
+}
+
+/// # Errors
+/// [`HttpError::Loading`].
+pub(super) async fn cluster_status(context: &Context) -> Result<Answer, HttpError> {
+    let registry = context.registry().await?;
+    let status: Status = registry.status();
+    let totals = registry.read(|db| db.totals());
+    Answer::json(&ClusterStatus {
+        cluster_id: status.cluster_id,
+        id: status.id,
+        name: status.name,
+        leader: status.leader,
+        term: status.term,
+        last_log_index: status.last_log_index,
+        applied_index: status.applied_index,
+        snapshot_index: status.snapshot_index,
+        purged_index: status.purged_index,
+        log_bytes: status.log_bytes,
+        state_hash: status.state_hash,
+        pending_events: status.pending_events,
+        committed_events: status.committed_events,
+        staleness_ms: registry.staleness().as_millis() as u64,
+        topics: totals.topics,
+        channels: totals.channels,
+        producers: totals.producers,
+        attachments: totals.attachments,
+        claims: totals.claims,
+        members: status.members.into_iter().map(Member::from).collect(),
+    })
+}
+
+impl From<MemberStatus> for Member {
+    fn from(member: MemberStatus) -> Self {
+        Member {
+            id: member.id,
+            name: member.name,
+            peer_address: member.peer_address,
+            voter: member.voter,
+            last_contact_ms: member.last_contact.map(|ago| ago.as_millis() as u64),
+        }
+    }
+}

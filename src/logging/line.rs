@@ -1,0 +1,165 @@
+//! One event as one line.
+
+use std::fmt::{Debug, Write};
+
+use chrono::Local;
+use serde_json::{Map, Value};
+use tracing::Event;
+use tracing::field::{Field, Visit};
+
+use super::{LogFormat, LogSettings};
+
+/// What an event carries.
+#[derive(Debug, Default)]
+pub(super) struct Fields {
+    pub(super) message: String,
+    pub(super) others: Vec<(&'static str, Value)>,
+}
+
+impl Fields {
+    pub(super) fn of(event: &Event<'_>) -> Fields {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        fields
+    }
+
+    fn put(&mut self, field: &Field, value: Value) {
+        match (field.name(), value) {
+            ("message", Value::String(text)) => self.message = text,
+            ("message", value) => self.message = value.to_string(),
+            // Where the `log` crate's events come from; their texts say enough.
+            (name, _) if name.starts_with("log.") => {}
+            (name, value) => self.others.push((name, value)),
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.put(field, format!("{value:?}").into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}
+
+/// The line, without its end.
+pub(super) fn render(
+    settings: &LogSettings,
+    level: &str,
+    target: &str,
+    message: &str,
+    fields: &[(&str, Value)],
+) -> String {
+    let now = Local::now();
+    match settings.format {
+        LogFormat::Text => {
+            let time = now.format("%Y/%m/%d %H:%M:%S%.6f");
+            let mut line = format!("{}{time} {level}: ", settings.prefix);
+            push_text(&mut line, message);
+            for (name, value) in fields {
+                line.push_str(&format!(" {name}="));
+                match value {
+                    // A list or the like, which has its own quotes.
+                    Value::String(text) if text.starts_with(['[', '{', '"']) => {
+                        push_text(&mut line, text);
+                    }
+                    Value::String(text) if text.is_empty() || text.contains([' ', '"']) => {
+                        push_text(&mut line, &format!("{text:?}"));
+                    }
+                    Value::String(text) => push_text(&mut line, text),
+                    value => push_text(&mut line, &value.to_string()),
+                }
+            }
+            line
+        }
+        LogFormat::Json => {
+            let mut object = Map::new();
+            let time = now.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
+            object.insert("time".into(), time.into());
+            object.insert("level".into(), level.to_lowercase().into());
+            object.insert("target".into(), target.into());
+            object.insert("message".into(), message.into());
+            for (name, value) in fields {
+                object.insert((*name).into(), value.clone());
+            }
+            Value::Object(object).to_string()
+        }
+    }
+}
+
+/// Lines hold what strangers send; it must not be able to end a line or to steer a terminal.
+fn push_text(line: &mut String, text: &str) {
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(format: LogFormat, message: &str, fields: &[(&str, Value)]) -> String {
+        let settings = LogSettings {
+            prefix: "[here] ".into(),
+            format,
+            ..LogSettings::default()
+        };
+        render(&settings, "WARNING", "raftlookupd::x", message, fields)
+    }
+
+    #[test]
+    fn text_lines() {
+        let fields = [
+            ("term", 5.into()),
+            ("leader", "b".into()),
+            ("error", "no quorum".into()),
+            ("empty", "".into()),
+            ("missing", "[\"b\", \"c\"]".into()),
+        ];
+        let line = rendered(LogFormat::Text, "a\nb\u{1b}[2J \u{e9}", &fields);
+        let (prefix, rest) = line.split_at("[here] ".len());
+        assert_eq!(prefix, "[here] ");
+        let (time, text) = rest.split_at("2006/01/02 15:04:05.000000".len());
+        let digits: String = time
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(digits, "0000/00/00 00:00:00.000000");
+        assert_eq!(
+            text,
+            " WARNING: a\\nb\\u{1b}[2J \u{e9} term=5 leader=b error=\"no quorum\" empty=\"\" missing=[\"b\", \"c\"]"
+        );
+    }
+
+    #[test]
+    fn json_lines() {
+        let fields = [("term", 5.into()), ("leader", "b".into())];
+        let line = rendered(LogFormat::Json, "a\n\"b\"", &fields);
+        assert!(!line.contains('\n'), "{line}");
+        let object: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(object["message"], "a\n\"b\"");
+        assert_eq!(object["level"], "warning");
+        assert_eq!(object["target"], "raftlookupd::x");
+        assert_eq!(object["term"], 5);
+        assert_eq!(object["leader"], "b");
+    }
+}

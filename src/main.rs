@@ -1,0 +1,85 @@
+//! The program: reads what it is told, runs until a signal, says how it ended.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use raftlookupd::config::{self, Config, Invocation};
+use raftlookupd::error::{Error, Result};
+use raftlookupd::logging::LogSettings;
+use raftlookupd::{dev, signals, version};
+
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1).peekable();
+    if words.next_if(|word| word == "dev").is_some() {
+        return match dev::read(words) {
+            Ok(plan) => ended(&LogSettings::default(), in_runtime(dev::run(plan))),
+            Err(dev::NoPlan::Clap(answer)) => {
+                // Help, or what is wrong with the flags.
+                let _ = answer.print();
+                ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1))
+            }
+            Err(dev::NoPlan::Impossible(error)) => failed(&LogSettings::default(), &error),
+        };
+    }
+    let hostname = gethostname::gethostname();
+    let variable = |name: &str| std::env::var(name).ok();
+    match config::read(words, variable, &hostname.to_string_lossy()) {
+        Ok(Invocation::Help) => {
+            print(&mut std::io::stderr(), &config::usage());
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Version) => {
+            print(&mut std::io::stdout(), &version::version_line());
+            ExitCode::SUCCESS
+        }
+        Ok(Invocation::Member { config, warnings }) => {
+            let log = config.log.clone();
+            log.start();
+            for warning in warnings {
+                tracing::warn!("{warning}");
+            }
+            ended(&log, in_runtime(run_member(*config)))
+        }
+        Err(error) => failed(&LogSettings::default(), &error),
+    }
+}
+
+async fn run_member(config: Config) -> Result<()> {
+    let stop = signals::stop_when_told(config.stop_on_stdin_eof)?;
+    raftlookupd::run(config, stop).await
+}
+
+fn in_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::System {
+        action: "start the runtime",
+        source,
+    })?;
+    let ended = runtime.block_on(work);
+    // Whatever still blocks a thread must not hold up the end.
+    runtime.shutdown_background();
+    ended
+}
+
+fn ended(log: &LogSettings, result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(log, &error),
+    }
+}
+
+fn failed(log: &LogSettings, error: &Error) -> ExitCode {
+    let mut stderr = std::io::stderr();
+    match error {
+        Error::UnknownFlag(_) => {
+            print(&mut stderr, &format!("{error}\n{}", config::usage()));
+        }
+        Error::Usage(_) => print(&mut stderr, &format!("{error}\n(see --help)")),
+        error => log.fatal(&error.to_string()),
+    }
+    ExitCode::from(error.exit_code())
+}
+
+/// Whoever should read this may be gone; that is no reason to fail.
+fn print(to: &mut dyn Write, text: &str) {
+    let _ = writeln!(to, "{}", text.trim_end());
+}

@@ -1,0 +1,68 @@
+//! How many connections fit into the number of files that the system lets us open.
+//!
+//! The store must always be able to open a file, or the member ends. A crowd of nsqds, which all
+//! come back at once after a restart, must not take its share.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// More connections than this wait in the system's queue, whatever the limit.
+const MOST: u64 = 16_384;
+
+/// Kept for the store, the listeners and the other members: an eighth, within these bounds.
+const RESERVE: (u64, u64) = (32, 512);
+
+/// How many connections each interface may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MostConnections {
+    /// nsqds, which stay.
+    pub tcp: usize,
+    /// Consumers, which come and go.
+    pub http: usize,
+}
+
+/// Raises the limit as far as the system lets us without asking (as Go's runtime does for
+/// nsqlookupd), and divides it.
+pub fn raise_limit() -> MostConnections {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let files = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::debug!(%error, "the limit of open files stays as it is");
+            limit.current
+        }
+    };
+    divide(files.unwrap_or(u64::MAX))
+}
+
+fn divide(files: u64) -> MostConnections {
+    let (least, most) = RESERVE;
+    let free = files.saturating_sub((files / 8).clamp(least, most));
+    let share = |part: u64| usize::try_from(part.clamp(1, MOST)).unwrap_or(1);
+    MostConnections {
+        tcp: share(free / 4 * 3),
+        http: share(free / 4),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares() {
+        for (files, tcp, http) in [
+            (0, 1, 1),
+            (48, 12, 4),
+            (1024, 672, 224),
+            (4096, 2688, 896),
+            (1_048_576, 16_384, 16_384),
+            (u64::MAX, 16_384, 16_384),
+        ] {
+            assert_eq!(divide(files), MostConnections { tcp, http }, "{files}");
+        }
+    }
+}

@@ -1,0 +1,373 @@
+//! The owner's side of a session: what one nsqd told this member, carried into the registry.
+//!
+//! Every event that is submitted here is repeated by the registry until it is committed. So a
+//! command that is not committed in time is answered `E_UNAVAILABLE`, keeps its connection, and
+//! takes effect later: nsqd ignores the text of an answer, and only a broken connection makes
+//! it register anew.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use raftlookupd_raft::storage::event::Event;
+use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, SessionId};
+use raftlookupd_raft::{Error, Pending, Registry, Result};
+
+use crate::context::{Context, unix_millis};
+use crate::protocol::error::ProtocolError;
+use crate::protocol::reply::OK;
+
+/// nsqd gives a lookupd one second for each command.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// An nsqd that has gone is waited for no longer before its connection is closed.
+const DETACH: Duration = Duration::from_secs(1);
+
+/// nsqd sends all its REGISTERs before its first PING; if none comes, they are taken to be
+/// complete after this time.
+const SETTLED: Duration = Duration::from_secs(5);
+
+type Name = (String, Option<String>);
+
+/// How an answer comes about.
+pub(crate) enum Answer {
+    /// It is there.
+    Now(Vec<u8>),
+    /// `OK` when the event is committed.
+    Commit {
+        /// The event's fate.
+        pending: Pending,
+        /// When `E_UNAVAILABLE` is said instead.
+        until: Instant,
+    },
+    /// `OK` when a barrier has shown that the claim is still there.
+    Present {
+        /// Whose claim.
+        registry: Registry,
+        /// Whose session.
+        session: SessionId,
+        /// The claim.
+        claim: Name,
+    },
+}
+
+/// What comes of an answer.
+pub(crate) enum Outcome {
+    /// Say this.
+    Say(Vec<u8>),
+    /// A newer session of the same nsqd has taken over; this one ends.
+    Superseded,
+}
+
+impl Answer {
+    /// Waits for the answer, half a second at most.
+    pub(crate) async fn wait(self) -> Outcome {
+        let unavailable = || Outcome::Say(ProtocolError::Unavailable.text());
+        match self {
+            Answer::Now(body) => Outcome::Say(body),
+            Answer::Commit { pending, until } => {
+                match tokio::time::timeout_at(until.into(), pending).await {
+                    Ok(Ok(())) => Outcome::Say(OK.to_vec()),
+                    Ok(Err(Error::Refused(_))) => Outcome::Superseded,
+                    Ok(Err(_)) | Err(_) => unavailable(),
+                }
+            }
+            Answer::Present {
+                registry,
+                session,
+                claim: (topic, channel),
+            } => {
+                let member = registry.member_id();
+                let confirmed = registry.barrier(ANSWER).await.is_ok();
+                let there =
+                    registry.read(|db| db.has_claim(member, session, &topic, channel.as_deref()));
+                if confirmed && there {
+                    return Outcome::Say(OK.to_vec());
+                }
+                let claim = Event::Claim {
+                    session,
+                    topic,
+                    channel,
+                };
+                match submit(&registry, claim) {
+                    Ok(answer) => Box::pin(answer.wait()).await,
+                    Err(_) => unavailable(),
+                }
+            }
+        }
+    }
+
+    /// Whether later events of the session must wait for this answer: it may still submit one.
+    pub(crate) fn may_submit(&self) -> bool {
+        matches!(self, Answer::Present { .. })
+    }
+}
+
+/// One nsqd's session at this member.
+pub(crate) struct OwnedSession {
+    context: Arc<Context>,
+    remote_address: String,
+    attached: Option<Attached>,
+}
+
+struct Attached {
+    registry: Registry,
+    session: SessionId,
+    /// What the nsqd has registered since IDENTIFY, until what an older session left is sorted
+    /// out. Bounded by the time that takes.
+    repeated: Option<BTreeSet<Name>>,
+    settled_at: Instant,
+    heard: Instant,
+    active: bool,
+}
+
+impl OwnedSession {
+    /// A session of a connection from this address; nothing is attached yet.
+    pub(crate) fn new(context: Arc<Context>, remote_address: String) -> Self {
+        OwnedSession {
+            context,
+            remote_address,
+            attached: None,
+        }
+    }
+
+    /// IDENTIFY: attaches the nsqd. The answer says who we are, whether or not the attachment
+    /// is committed yet.
+    ///
+    /// # Errors
+    /// [`Error::Loading`], [`Error::QueueFull`], [`Error::Stopping`]: the connection must end.
+    pub(crate) async fn attach(&mut self, producer: ProducerId, info: PeerInfo) -> Result<Answer> {
+        let registry = self.context.registry().await?;
+        let session = registry.new_session();
+        tracing::info!(
+            producer = %format_args!("{}:{}", producer.broadcast_address, producer.tcp_port),
+            remote = self.remote_address,
+            version = info.version,
+            "nsqd identified itself"
+        );
+        let attach = Event::Attach {
+            producer,
+            session,
+            remote_address: self.remote_address.clone(),
+            info,
+            at: unix_millis(),
+        };
+        let pending = registry.submit(attach)?;
+        if registry.has_leader() {
+            // Whether it is committed in time or not, the answer is the same.
+            let _ = tokio::time::timeout(ANSWER, pending).await;
+        }
+        let now = Instant::now();
+        self.attached = Some(Attached {
+            registry,
+            session,
+            repeated: Some(BTreeSet::new()),
+            settled_at: now + SETTLED,
+            heard: now,
+            active: true,
+        });
+        Ok(Answer::Now(self.introduction()))
+    }
+
+    /// REGISTER. A claim that is there already costs a barrier and no log entry.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`], [`Error::Stopping`]: the connection must end, the nsqd will
+    /// register anew.
+    pub(crate) fn claim(&mut self, topic: String, channel: Option<String>) -> Result<Answer> {
+        let Some(attached) = &mut self.attached else {
+            return Err(Error::Loading);
+        };
+        if let Some(repeated) = &mut attached.repeated {
+            repeated.insert((topic.clone(), channel.clone()));
+        }
+        let (registry, session) = (&attached.registry, attached.session);
+        let member = registry.member_id();
+        let there = registry.read(|db| db.has_claim(member, session, &topic, channel.as_deref()));
+        if there {
+            return Ok(Answer::Present {
+                registry: registry.clone(),
+                session,
+                claim: (topic, channel),
+            });
+        }
+        submit(
+            registry,
+            Event::Claim {
+                session,
+                topic,
+                channel,
+            },
+        )
+    }
+
+    /// UNREGISTER.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub(crate) fn release(&mut self, topic: String, channel: Option<String>) -> Result<Answer> {
+        let Some(attached) = &mut self.attached else {
+            return Err(Error::Loading);
+        };
+        if let Some(repeated) = &mut attached.repeated {
+            repeated.retain(|(t, c)| *t != topic || (channel.is_some() && *c != channel));
+        }
+        let session = attached.session;
+        submit(
+            &attached.registry,
+            Event::Release {
+                session,
+                topic,
+                channel,
+            },
+        )
+    }
+
+    /// PING: the nsqd is alive, and has registered all it has.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub(crate) fn ping(&mut self) -> Result<Answer> {
+        if let Some(attached) = &mut self.attached {
+            attached.heard = Instant::now();
+            attached.settle()?;
+            if !attached.active {
+                attached.set_active(true)?;
+            }
+        }
+        Ok(Answer::Now(OK.to_vec()))
+    }
+
+    /// When [`tick`](Self::tick) should be called, if at all.
+    pub(crate) fn next_tick(&self) -> Option<Instant> {
+        let attached = self.attached.as_ref()?;
+        let timeout = self.context.inactive_producer_timeout;
+        let silent = attached.active.then(|| attached.heard + timeout);
+        let settled = attached.repeated.is_some().then_some(attached.settled_at);
+        match (silent, settled) {
+            (Some(silent), Some(settled)) => Some(silent.min(settled)),
+            (silent, settled) => silent.or(settled),
+        }
+    }
+
+    /// Does what is due: hides an nsqd that has been silent for too long, and sorts out what an
+    /// older session left.
+    ///
+    /// # Errors
+    /// As [`claim`](Self::claim).
+    pub(crate) fn tick(&mut self) -> Result<()> {
+        let Some(attached) = &mut self.attached else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if attached.active && now >= attached.heard + self.context.inactive_producer_timeout {
+            tracing::warn!(
+                remote = self.remote_address,
+                "no PING for too long, hiding the nsqd"
+            );
+            attached.set_active(false)?;
+        }
+        if attached.repeated.is_some() && now >= attached.settled_at {
+            attached.settle()?;
+            attached.settled_at = now + SETTLED;
+        }
+        Ok(())
+    }
+
+    /// The connection is over: the nsqd's claims at this member go, before its end of the
+    /// connection sees the close.
+    pub(crate) async fn detach(self) {
+        let Some(Attached {
+            registry, session, ..
+        }) = self.attached
+        else {
+            return;
+        };
+        tracing::info!(remote = self.remote_address, "nsqd is gone");
+        match registry.submit(Event::Detach { session }) {
+            // Later is well enough if it takes longer.
+            Ok(pending) => drop(tokio::time::timeout(DETACH, pending).await),
+            Err(error) => tracing::warn!(%error, "its claims stay until this member restarts"),
+        }
+    }
+
+    fn introduction(&self) -> Vec<u8> {
+        let context = &self.context;
+        let introduction = serde_json::json!({
+            "tcp_port": context.tcp_port,
+            "http_port": context.http_port,
+            "version": context.version,
+            "hostname": context.hostname,
+            "broadcast_address": context.broadcast_address,
+        });
+        introduction.to_string().into_bytes()
+    }
+}
+
+impl Attached {
+    /// Releases what an older session of this nsqd has left and this one did not repeat. Tried
+    /// again later if the attachment is not committed yet.
+    fn settle(&mut self) -> Result<()> {
+        let Some(repeated) = &self.repeated else {
+            return Ok(());
+        };
+        let (member, session) = (self.registry.member_id(), self.session);
+        let topic_repeated = |name: &str| repeated.iter().any(|(topic, _)| topic == name);
+        let leftovers = self.registry.read(|db| {
+            db.is_attached(member, session).then(|| {
+                let mut leftovers: Vec<Name> = Vec::new();
+                for (topic, channel) in db.claims_of(member, session) {
+                    let of_released_topic = leftovers
+                        .last()
+                        .is_some_and(|(last, whole)| last == topic && whole.is_none());
+                    let name = (topic.to_string(), channel.map(String::from));
+                    let kept = match channel {
+                        None => topic_repeated(topic),
+                        Some(_) => repeated.contains(&name),
+                    };
+                    if !kept && !of_released_topic {
+                        leftovers.push(name);
+                    }
+                }
+                leftovers
+            })
+        });
+        let Some(leftovers) = leftovers else {
+            return Ok(());
+        };
+        if !leftovers.is_empty() {
+            tracing::info!(
+                count = leftovers.len(),
+                "releasing what the nsqd did not repeat"
+            );
+        }
+        for (topic, channel) in leftovers {
+            self.registry.submit(Event::Release {
+                session,
+                topic,
+                channel,
+            })?;
+        }
+        self.repeated = None;
+        Ok(())
+    }
+
+    fn set_active(&mut self, active: bool) -> Result<()> {
+        let session = self.session;
+        self.registry.submit(Event::SetActive { session, active })?;
+        self.active = active;
+        Ok(())
+    }
+}
+
+/// Queues the event; without a leader the answer does not wait for it.
+fn submit(registry: &Registry, event: Event) -> Result<Answer> {
+    let pending = registry.submit(event)?;
+    if !registry.has_leader() {
+        return Ok(Answer::Now(ProtocolError::Unavailable.text()));
+    }
+    Ok(Answer::Commit {
+        pending,
+        until: Instant::now() + ANSWER,
+    })
+}

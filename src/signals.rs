@@ -1,0 +1,63 @@
+//! What tells the process to stop.
+
+use std::io::Read;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+
+/// Becomes true at SIGTERM or SIGINT, or, if asked for, when standard input ends. A second
+/// signal ends the process at once; nothing acknowledged is lost by that. Must be called within
+/// a Tokio runtime.
+///
+/// # Errors
+/// [`Error::System`] if the system does not let us handle signals.
+pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
+    let (stop, stopped) = watch::channel(false);
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    if on_stdin_eof {
+        let stop = stop.clone();
+        // A thread of its own: a runtime would wait for its read when it ends.
+        std::thread::spawn(move || {
+            drain_stdin();
+            stop.send_replace(true);
+        });
+    }
+    tokio::spawn(async move {
+        for repeated in [false, true] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if repeated {
+                // The first was obeyed already, so this end is as wanted as that.
+                std::process::exit(0);
+            }
+            stop.send_replace(true);
+        }
+    });
+    Ok(stopped)
+}
+
+/// Resolves when the process shall stop.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        // Nobody is left who could say so.
+        std::future::pending::<()>().await;
+    }
+}
+
+fn handler(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|source| Error::System {
+        action: "handle signals",
+        source,
+    })
+}
+
+fn drain_stdin() {
+    let mut ignored = [0; 1024];
+    let mut stdin = std::io::stdin().lock();
+    while matches!(stdin.read(&mut ignored), Ok(1..)) {}
+}
