@@ -1,0 +1,203 @@
+//! What cannot work says so in one clear line, and what is sent by strangers does no harm.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::FileExt;
+
+use support::cluster::Cluster;
+use support::member::Member;
+use support::wait_until;
+
+/// The process ends with this code and a line that contains this text.
+#[track_caller]
+fn refuses(member: &mut Member, code: i32, text: &str) {
+    let (exit, log) = member.run_to_its_end();
+    assert_eq!(exit, Some(code), "{log}");
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
+    assert_eq!(lines.len(), 1, "{text:?} in:\n{log}");
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for which in ["tcp", "http", "peer"] {
+        let mut member = Member::new(which, folder.path());
+        match which {
+            "tcp" => member.tcp = port,
+            "http" => member.http = port,
+            _ => member.peer = port,
+        }
+        refuses(&mut member, 1, &format!("listen (127.0.0.1:{port}) failed"));
+        assert!(
+            !member.data_path.exists(),
+            "nothing is touched on disk before"
+        );
+    }
+}
+
+#[test]
+fn an_unusable_data_path_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut member = Member::new("a", folder.path());
+    std::fs::write(folder.path().join("file"), b"").unwrap();
+    member.data_path = folder.path().join("file").join("data");
+    let path = member.data_path.display().to_string();
+    refuses(&mut member, 74, &path);
+}
+
+#[test]
+fn a_data_path_in_use_is_refused() {
+    let cluster = Cluster::start(1, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut second = Member::new("a", folder.path());
+    second.data_path.clone_from(&cluster.members[0].data_path);
+    refuses(&mut second, 74, "is in use by another process");
+    cluster.members[0].wait_ready();
+}
+
+#[test]
+fn data_of_another_member_is_refused() {
+    let mut cluster = Cluster::start(3, &[]);
+    cluster.members[0].kill();
+    cluster.members[1].kill();
+    let path = cluster.members[1].data_path.clone();
+    cluster.members[0].data_path = path;
+    refuses(
+        &mut cluster.members[0],
+        1,
+        r#"holds the data of member "b""#,
+    );
+}
+
+#[test]
+fn members_of_two_clusters_refuse_each_other() {
+    let mut one = Cluster::start(3, &[]);
+    let mut other = Cluster::start(3, &[]);
+    // A member of the other cluster takes over the address of one of ours.
+    one.members[2].kill();
+    other.members[2].kill();
+    other.members[2].peer = one.members[2].peer;
+    other.members[2].start();
+    wait_until("somebody says so", || {
+        let said = "another cluster";
+        one.members[..2]
+            .iter()
+            .any(|member| member.log().contains(said))
+            && other.members[2].log().contains(said)
+    });
+    let mut nsqd = one.members[0].nsqd("h1");
+    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    assert_eq!(one.members[1].lookup("orders").unwrap(), ["h1"]);
+}
+
+#[test]
+fn different_member_lists_are_refused() {
+    let mut cluster = Cluster::prepare(3, &[]);
+    let shorter = format!(
+        "--initial-cluster=a=127.0.0.1:{},b=127.0.0.1:{}",
+        cluster.members[0].peer, cluster.members[1].peer
+    );
+    *cluster.members[1].args.last_mut().unwrap() = shorter;
+    cluster.members[1].start();
+    cluster.members[0].start();
+    // Whoever asks the other first ends; the other waits for it to come back with a better list.
+    wait_until("one of the two ends and says why", || {
+        cluster.members[..2].iter_mut().any(|member| {
+            !member.is_running() && member.log().contains("was started with another list")
+        })
+    });
+}
+
+#[test]
+fn a_damaged_store_is_refused_and_nothing_is_deleted() {
+    let mut cluster = Cluster::start(1, &[]);
+    let mut nsqd = cluster.members[0].nsqd("h1");
+    for number in 0..200 {
+        assert_eq!(nsqd.register(&format!("t{number}"), "").unwrap(), "OK");
+    }
+    // What was written in the last second before a crash is not covered by the durable mark.
+    let member = &mut cluster.members[0];
+    assert_eq!(member.terminate(), Some(0));
+    let files = files_below(&member.data_path);
+    let largest = files
+        .iter()
+        .max_by_key(|file| file.metadata().unwrap().len());
+    let damaged = std::fs::OpenOptions::new()
+        .write(true)
+        .open(largest.unwrap())
+        .unwrap();
+    let length = damaged.metadata().unwrap().len();
+    damaged
+        .write_all_at(&vec![0; length as usize / 2], length / 4)
+        .unwrap();
+    let (code, log) = member.run_to_its_end();
+    assert_eq!(code, Some(74), "{log}");
+    assert!(log.contains("damaged"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    let left = files_below(&member.data_path);
+    assert!(files.iter().all(|file| left.contains(file)), "{left:?}");
+}
+
+fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn garbage_on_any_port_does_no_harm() {
+    let mut cluster = Cluster::start(1, &[]);
+    let member = &cluster.members[0];
+    let noise: Vec<u8> = (0..1_000_000u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect();
+    let endless_line = [b"  V1".as_slice(), &vec![b'a'; 4_000_000]].concat();
+    let endless_header = [b"GET /".as_slice(), &vec![b'a'; 4_000_000]].concat();
+    let forged_length = [b"  V1IDENTIFY\n".as_slice(), &u32::MAX.to_be_bytes()].concat();
+    let huge_length = [b"  V1IDENTIFY\n".as_slice(), &i32::MAX.to_be_bytes()].concat();
+    let binary_post = [
+        b"POST /raft/append HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".as_slice(),
+        &noise,
+    ]
+    .concat();
+    for port in [member.tcp, member.http, member.peer] {
+        for bytes in [
+            &noise,
+            &endless_line,
+            &endless_header,
+            &forged_length,
+            &huge_length,
+            &binary_post,
+        ] {
+            let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            stream
+                .set_read_timeout(Some(std::time::Duration::from_secs(10)))
+                .unwrap();
+            // The member may close at any time.
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let mut answer = Vec::new();
+            let read = stream.read_to_end(&mut answer);
+            let gave_up = read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            assert!(!gave_up, "neither an answer nor a close");
+        }
+    }
+    let log = member.log();
+    assert!(!log.contains("panicked"), "{log}");
+    let mut nsqd = member.nsqd("h1");
+    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    assert!(cluster.members[0].is_running());
+}

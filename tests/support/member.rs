@@ -1,0 +1,171 @@
+//! One member process: started, killed, restarted, wiped.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use super::http::{self, Answer};
+use super::nsqd::Nsqd;
+use super::{free_port, wait_for, wait_until};
+
+/// Where a member listens and what it is started with; survives its processes.
+pub struct Member {
+    pub name: String,
+    pub tcp: u16,
+    pub http: u16,
+    pub peer: u16,
+    pub data_path: PathBuf,
+    pub args: Vec<String>,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+impl Member {
+    /// A member that keeps its data and its log in this folder; not started yet.
+    pub fn new(name: &str, folder: &Path) -> Member {
+        Member {
+            name: name.to_string(),
+            tcp: free_port(),
+            http: free_port(),
+            peer: free_port(),
+            data_path: folder.join(format!("{name}.data")),
+            args: Vec::new(),
+            log: folder.join(format!("{name}.log")),
+            process: None,
+        }
+    }
+
+    /// The command line, without the program.
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags = vec![
+            format!("--name={}", self.name),
+            format!("--data-path={}", self.data_path.display()),
+            format!("--tcp-address=127.0.0.1:{}", self.tcp),
+            format!("--http-address=127.0.0.1:{}", self.http),
+            format!("--peer-address=127.0.0.1:{}", self.peer),
+            format!("--peer-broadcast-address=127.0.0.1:{}", self.peer),
+            "--broadcast-address=127.0.0.1".to_string(),
+        ];
+        flags.extend(self.args.clone());
+        flags
+    }
+
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        let process = Command::new(env!("CARGO_BIN_EXE_raftlookupd"))
+            .args(self.flags())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.unwrap())
+            .spawn();
+        self.process = Some(process.unwrap());
+    }
+
+    /// Starts a process that is expected to end by itself; its exit code and what it printed.
+    pub fn run_to_its_end(&mut self) -> (Option<i32>, String) {
+        assert!(self.process.is_none(), "{} runs already", self.name);
+        let process = Command::new(env!("CARGO_BIN_EXE_raftlookupd"))
+            .args(self.flags())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&self.log).unwrap())
+            .spawn();
+        self.process = Some(process.unwrap());
+        let code = self.wait_for_exit();
+        (code, self.log())
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let pid = self.pid()?.to_string();
+        let told = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(told.unwrap().success());
+        self.wait_for_exit()
+    }
+
+    /// Waits for the process to end by itself.
+    pub fn wait_for_exit(&mut self) -> Option<i32> {
+        let process = self.process.as_mut()?;
+        let status = wait_for("the process ends", || process.try_wait().unwrap());
+        self.process = None;
+        status.code()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        let process = self.process.as_mut();
+        process.is_some_and(|process| process.try_wait().unwrap().is_none())
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Removes everything the member remembers.
+    pub fn wipe(&mut self) {
+        self.kill();
+        std::fs::remove_dir_all(&self.data_path).unwrap();
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    pub fn get(&self, target: &str) -> Option<Answer> {
+        http::request(self.http, "GET", target)
+    }
+
+    pub fn post(&self, target: &str) -> Option<Answer> {
+        http::request(self.http, "POST", target)
+    }
+
+    /// /cluster/status, once the member has loaded.
+    pub fn status(&self) -> Option<serde_json::Value> {
+        let answer = self.get("/cluster/status")?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// Waits until the member answers default lookups with a quorum behind it.
+    pub fn wait_ready(&self) {
+        wait_until(&format!("{} answers", self.name), || {
+            self.get("/topics?consistency=linearizable")
+                .is_some_and(|answer| answer.status == 200)
+        });
+    }
+
+    pub fn nsqd(&self, host: &str) -> Nsqd {
+        Nsqd::identified(self.tcp, host).unwrap()
+    }
+
+    /// The broadcast addresses listed for a topic, sorted; `None` unless the answer is a 200.
+    pub fn lookup(&self, topic: &str) -> Option<Vec<String>> {
+        let answer = self.get(&format!("/lookup?topic={topic}"))?;
+        (answer.status == 200).then(|| {
+            let json = answer.json();
+            let producers = json["producers"].as_array().unwrap();
+            let mut hosts: Vec<String> = producers
+                .iter()
+                .map(|producer| producer["broadcast_address"].as_str().unwrap().into())
+                .collect();
+            hosts.sort();
+            hosts
+        })
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, self.log());
+        }
+    }
+}
