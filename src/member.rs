@@ -155,7 +155,14 @@ impl Serving {
             tracing::info!("{what}: closing {address}");
         }
         self.closing.send_replace(true);
-        let both = async { (self.tcp.await, self.http.await) };
+        let both = async {
+            for task in [self.tcp, self.http] {
+                // One that `ended` has seen must not be asked again.
+                if !task.is_finished() {
+                    let _ = task.await;
+                }
+            }
+        };
         if tokio::time::timeout(DRAIN, both).await.is_err() {
             tracing::debug!("some connections did not end in time");
         }
@@ -176,6 +183,7 @@ fn registry_config(config: Config, peer_listener: TcpListener) -> Result<Registr
         },
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
+        member_timeout: config.inactive_producer_timeout,
         snapshot_count: config.snapshot_count,
     })
 }

@@ -38,6 +38,8 @@ pub struct Config {
     /// A follower that hears nothing waits for the upper end (the leader's lease) and then for
     /// a random time in this range before it stands for election.
     pub election_timeout: Range<Duration>,
+    /// A member that is not heard for so long is suspended: its nsqds are hidden.
+    pub member_timeout: Duration,
     /// A snapshot is taken, and the log purged, every so many entries.
     pub snapshot_count: u64,
 }

@@ -10,7 +10,8 @@
 //! - Peers: `peer_message`, `peer_client`, `peer_server`: HTTP/1.1 with encoded bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
 //!   (changes, decided by the leader).
-//! - Watching: `leader_watch` (quicker elections), `transitions` (the log), `compaction`.
+//! - Watching: `keep_alive` (members that stay away), `leader_watch` (quicker elections),
+//!   `transitions` (the log), `compaction`.
 //!
 //! # Invariants
 //! - What [`Registry::submit`] accepted is repeated until its fate is known; it is applied once,
@@ -25,6 +26,7 @@ mod config;
 pub mod error;
 mod forming;
 mod identity;
+mod keep_alive;
 mod leader_link;
 mod leader_watch;
 pub mod log_store;

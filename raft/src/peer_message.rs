@@ -97,6 +97,14 @@ peer_request!(SubmitBatch, "/registry/batch", BatchResult);
 pub(crate) struct ReadIndex;
 peer_request!(ReadIndex, "/registry/read-index", u64);
 
+/// The sender is alive, and so are its sessions.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct KeepAlive {
+    /// The sender.
+    pub(crate) member: MemberId,
+}
+peer_request!(KeepAlive, "/registry/keep-alive", ());
+
 /// The leader is stopping; whoever can should stand for election when its lease is over.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct LeaderLeaves;

@@ -17,11 +17,12 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
 
+use crate::keep_alive::SignsOfLife;
 use crate::leader_link::read_index;
 use crate::membership::Membership;
 use crate::peer_message::{
-    Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, LeaderLeaves, PeerRequest,
-    Promote, ReadIndex, Reply, SubmitBatch,
+    Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
+    PeerRequest, Promote, ReadIndex, Reply, SubmitBatch,
 };
 use crate::proposer::Proposer;
 use crate::types::{Raft, TypeConfig};
@@ -37,6 +38,7 @@ pub(crate) struct Running {
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) membership: Membership,
     pub(crate) leader_contact: Arc<LeaderContact>,
+    pub(crate) signs_of_life: Arc<SignsOfLife>,
 }
 
 /// When the leader was last heard, and whether it has said goodbye.
@@ -86,6 +88,7 @@ impl PeerServer {
             .route(InstallSnapshotRequest::<TypeConfig>::PATH, post(snapshot))
             .route(SubmitBatch::PATH, post(submit_batch))
             .route(ReadIndex::PATH, post(answer_read_index))
+            .route(KeepAlive::PATH, post(keep_alive))
             .route(LeaderLeaves::PATH, post(leader_leaves))
             .route(Hello::PATH, post(hello))
             .route(Join::PATH, post(join))
@@ -196,6 +199,13 @@ async fn answer_read_index(State(server): Peer, body: Bytes) -> Answer {
         Err(declined) => Err(declined),
     };
     reply::<ReadIndex>(answer)
+}
+
+async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {
+    let answer = server
+        .receive::<KeepAlive>(&body)?
+        .map(|(running, KeepAlive { member })| running.signs_of_life.hear(member));
+    reply::<KeepAlive>(answer)
 }
 
 async fn leader_leaves(State(server): Peer, body: Bytes) -> Answer {

@@ -20,6 +20,7 @@ use crate::config::{Config, LONGEST_LOG};
 use crate::error::{Error, Result};
 use crate::forming::{self, Forming};
 use crate::identity::{Identity, IdentityFile, OwnMembership};
+use crate::keep_alive::{Liveness, SignsOfLife};
 use crate::leader_link::LeaderLink;
 use crate::leader_watch::{Timing, watch_leader};
 use crate::log_store::LogStore;
@@ -125,6 +126,7 @@ impl Registry {
         let batcher = Batcher::start(own.id, identity.incarnation, link.clone(), &mut tasks);
         let barrier = Barrier::start(link, state.clone(), &mut tasks);
         let leader_contact = Arc::new(LeaderContact::default());
+        let signs_of_life = Arc::new(SignsOfLife::default());
         server.run_as(Running {
             cluster: own.cluster,
             id: own.id,
@@ -132,6 +134,7 @@ impl Registry {
             proposer,
             membership: Membership::new(own.cluster, raft.clone(), state.clone(), batcher.clone()),
             leader_contact: leader_contact.clone(),
+            signs_of_life: signs_of_life.clone(),
         });
         if let Some(founding) = &own.founding {
             forming::initialize(&raft, founding).await?;
@@ -158,6 +161,16 @@ impl Registry {
             config.election_timeout.start,
             failure.clone(),
         ));
+        let liveness = Liveness {
+            me: own.id,
+            raft: raft.clone(),
+            peers: peers.clone(),
+            state: state.clone(),
+            batcher: batcher.clone(),
+            signs: signs_of_life,
+            timeout: config.member_timeout,
+        };
+        tasks.spawn(liveness.run());
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
         let (voting_raft, voting_peers) = (raft.clone(), peers.clone());
         tasks

@@ -29,6 +29,7 @@ impl Place {
             forming: self.forming.clone(),
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(300)..Duration::from_millis(600),
+            member_timeout: Duration::from_secs(300),
             snapshot_count: 5_000,
         }
     }
