@@ -16,7 +16,8 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// What was read back is not what was written. Nothing was changed or deleted.
+    /// What was read back is not what was written. We repair and delete nothing; what sled's
+    /// own recovery could not read is gone by then, and opening it again gives the same error.
     #[error("the store in {} is damaged: {what}", path.display())]
     Corrupt {
         /// The data path.

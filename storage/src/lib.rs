@@ -13,7 +13,7 @@
 //! - `sled_engine`: the only file that names sled.
 //!
 //! # Invariants
-//! - Nothing is deleted to repair a damaged store; opening it fails instead.
+//! - A damaged store is not repaired; opening it fails, again and again.
 //! - An append or vote that was reported durable survives `kill -9` and power loss.
 //! - Two members that have applied the same log up to the same index have the same rows,
 //!   and so the same [`state hash`](registration_db::RegistrationDb::state_hash).

@@ -174,6 +174,11 @@ impl LogTable {
         }
     }
 
+    /// The index of the last entry; `None` if all are purged or there never was one.
+    pub fn last_index(&self) -> Option<u64> {
+        self.0.state().last_entry()
+    }
+
     /// Up to where the log was purged, and the `point` that was given then.
     ///
     /// # Errors
