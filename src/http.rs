@@ -20,10 +20,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use raftlookupd_raft::accept::accept;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::accept::accept;
 use crate::context::Context;
 use answer::Answer;
 use error::HttpError;
@@ -65,6 +65,8 @@ async fn serve_connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
+        // As Go's server: a client that has said all may still want the answer.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
@@ -92,7 +94,8 @@ async fn respond(
         Err(_) => Answer::from(HttpError::BodyTooLarge),
         Ok(_) => answer(&context, &head.method, &head.uri).await,
     };
-    tracing::debug!(method = %head.method, uri = %head.uri, status = answer.status(), "HTTP");
+    // nsqlookupd logs every request, and people look for them there.
+    tracing::info!(method = %head.method, uri = %head.uri, status = answer.status(), "HTTP");
     Ok(answer.into_response())
 }
 

@@ -19,7 +19,6 @@
 //! - A member that stops takes nobody off the list: a rolling restart is seen by no consumer.
 //! - What ends the process is one line in the log, and an exit code.
 
-pub mod accept;
 pub mod config;
 pub mod context;
 pub mod dev;

@@ -24,14 +24,6 @@ const DRAIN: Duration = Duration::from_millis(400);
 /// How long the registry may take to close. Everything acknowledged is on disk already.
 const CLOSE: Duration = Duration::from_secs(3);
 
-/// Requests wait while the member loads. They also wait for the leader, for so long at most: a
-/// cluster of one has itself for a leader in a few milliseconds, and the nsqd that was waiting
-/// for its restart should not be told that there is none.
-const FIRST_LEADER: Duration = Duration::from_millis(300);
-
-/// Between two looks for the leader.
-const LOOK: Duration = Duration::from_millis(2);
-
 /// The listeners, bound before anything is touched on disk.
 struct Listeners {
     tcp: TcpListener,
@@ -72,13 +64,6 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
     let mut serving = Serving::start(listeners.tcp, listeners.http, Arc::new(context))?;
     let start = async {
         let registry = Registry::start(registry_config).await?;
-        let leader = async {
-            while !registry.has_leader() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        // Without one there is still what is known from before.
-        let _ = tokio::time::timeout(FIRST_LEADER, leader).await;
         loaded.send_replace(Some(registry.clone()));
         tokio::spawn(detach_orphans(registry.clone(), orphan_grace));
         Ok(registry)

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use raftlookupd_raft::accept::accept;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::accept::accept;
 use crate::context::Context;
 use crate::tcp_connection;
 

@@ -1,4 +1,5 @@
-//! Accepts connections, not more than can be served, until it is told to stop.
+//! Accepts connections, not more than can be served, until it is told to stop. The peer interface
+//! and the two that face NSQ share it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,14 +15,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 const PAUSES_PER_LINE: u64 = 50;
 
 /// Dropped when its connection has ended, which lets another one in.
-pub(crate) struct Admission {
+#[derive(Debug)]
+pub struct Admission {
     _permit: tokio::sync::OwnedSemaphorePermit,
     _open: mpsc::Sender<()>,
 }
 
 /// Hands each connection to `serve`, which must hold on to its admission. Returns when all
 /// connections have ended after `stop` became true.
-pub(crate) async fn accept(
+pub async fn accept(
     what: &'static str,
     listener: TcpListener,
     most: usize,

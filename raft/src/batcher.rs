@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::leader_link::LeaderLink;
+use crate::transitions::{Ending, Failure};
 
 /// Events of one batch; with [`BATCH_BYTES`], what one member adds to a log entry.
 const BATCH_EVENTS: usize = 4096;
@@ -66,11 +67,13 @@ struct Queue {
 }
 
 impl Batcher {
-    /// Starts the task that sends batches; it ends with [`Batcher::close`].
+    /// Starts the task that sends batches; it ends with [`Batcher::close`], or when it turns out
+    /// that this process must not speak for the member.
     pub(crate) fn start(
         member: MemberId,
         incarnation: u64,
         link: LeaderLink,
+        failure: Failure,
         tasks: &mut JoinSet<()>,
     ) -> Arc<Self> {
         let batcher = Arc::new(Batcher {
@@ -80,7 +83,7 @@ impl Batcher {
             arrived: Notify::new(),
             committed: AtomicU64::new(0),
         });
-        tasks.spawn(batcher.clone().run(link));
+        tasks.spawn(batcher.clone().run(link, failure));
         batcher
     }
 
@@ -119,7 +122,7 @@ impl Batcher {
         )
     }
 
-    async fn run(self: Arc<Self>, link: LeaderLink) {
+    async fn run(self: Arc<Self>, link: LeaderLink, failure: Failure) {
         let mut sequence = 0;
         while let Some((events, fates)) = self.next_batch().await {
             sequence += 1;
@@ -135,12 +138,10 @@ impl Batcher {
             let refused = match result {
                 BatchResult::Applied { refused } => refused,
                 BatchResult::Superseded => {
-                    // Only another process with this data path can have done that.
-                    tracing::error!(
-                        incarnation = self.incarnation,
-                        "another process runs as this member; its events win"
-                    );
                     self.close();
+                    let reason = "this member was removed from the cluster, \
+                                  or another process runs on a copy of its data";
+                    failure.send_replace(Some(Ending::Member(reason.into())));
                     return;
                 }
             };

@@ -41,8 +41,8 @@ pub(crate) async fn watch_leader(
 ) {
     loop {
         let said_goodbye = tokio::select! {
-            () = contact.leaves.notified() => true,
-            () = tokio::time::sleep(timing.heartbeat) => false,
+            leader = contact.goodbye() => Some(leader),
+            () = tokio::time::sleep(timing.heartbeat) => None,
         };
         let metrics = raft.metrics().borrow().clone();
         let Some(leader) = metrics.current_leader.filter(|leader| *leader != id) else {
@@ -51,7 +51,7 @@ pub(crate) async fn watch_leader(
         let Some(heard) = contact.heard() else {
             continue;
         };
-        let gone = said_goodbye
+        let gone = said_goodbye == Some(leader)
             || (heard.elapsed() > 2 * timing.heartbeat
                 && is_gone(&metrics, leader, &me, &peers, timing.heartbeat).await);
         let Some(rank) = rank(&metrics, id).filter(|_| gone) else {

@@ -7,7 +7,8 @@
 //! - openraft keeps the log in [`log_store`], applies it through [`state_machine`], and talks to
 //!   peers through `network`.
 //! - A read: `barrier` (shared rounds) -> `leader_link` (read index) -> `registry_state`.
-//! - Peers: `peer_message`, `peer_client`, `peer_server`: HTTP/1.1 with encoded bodies.
+//! - Peers: `peer_message`, `peer_client`, `peer_listener`, `peer_server`: HTTP/1.1 with encoded
+//!   bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
 //!   (changes, decided by the leader).
 //! - Watching: `keep_alive` (members that stay away), `leader_watch` (quicker elections),
@@ -19,6 +20,7 @@
 //! - After [`Registry::barrier`] a read at this member shows everything acknowledged before.
 //! - A Raft node id is never used by two data paths.
 
+pub mod accept;
 mod barrier;
 mod batcher;
 mod compaction;
@@ -33,6 +35,7 @@ pub mod log_store;
 mod membership;
 mod network;
 mod peer_client;
+mod peer_listener;
 mod peer_message;
 mod peer_server;
 mod proposer;

@@ -68,9 +68,8 @@ impl LogStore {
     ) -> raftlookupd_storage::Result<Vec<(u64, Vec<u8>)>> {
         let purged = self.table.purge_point()?.map(|(index, _)| index);
         entries.retain(|(index, _)| Some(*index) > purged);
-        let last = self.table.last()?.map(|(index, _)| index);
         if let Some((first, _)) = entries.first()
-            && last >= Some(*first)
+            && self.table.last_index() >= Some(*first)
         {
             self.table.truncate(*first)?;
         }

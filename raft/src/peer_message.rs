@@ -107,7 +107,10 @@ peer_request!(KeepAlive, "/registry/keep-alive", ());
 
 /// The leader is stopping; whoever can should stand for election when its lease is over.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LeaderLeaves;
+pub(crate) struct LeaderLeaves {
+    /// The sender, who leads.
+    pub(crate) leader: MemberId,
+}
 peer_request!(LeaderLeaves, "/raft/leader-leaves", ());
 
 /// Sent before the sender belongs to a cluster: who are you, and is there one already?

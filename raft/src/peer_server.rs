@@ -45,14 +45,34 @@ pub(crate) struct Running {
 #[derive(Default)]
 pub(crate) struct LeaderContact {
     heard: Mutex<Option<Instant>>,
-    /// Woken by [`LeaderLeaves`].
-    pub(crate) leaves: Notify,
+    leaving: Mutex<Option<MemberId>>,
+    goodbye: Notify,
 }
 
 impl LeaderContact {
     /// When this member last accepted a message of the leader.
     pub(crate) fn heard(&self) -> Option<Instant> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a leader to say goodbye; who it is.
+    pub(crate) async fn goodbye(&self) -> MemberId {
+        loop {
+            let leaving = self
+                .leaving
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(leader) = leaving {
+                return leader;
+            }
+            self.goodbye.notified().await;
+        }
+    }
+
+    fn hear_goodbye(&self, leader: MemberId) {
+        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = Some(leader);
+        self.goodbye.notify_one();
     }
 
     fn hear(&self) {
@@ -211,9 +231,7 @@ async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {
 async fn leader_leaves(State(server): Peer, body: Bytes) -> Answer {
     let answer = server
         .receive::<LeaderLeaves>(&body)?
-        .map(|(running, LeaderLeaves)| {
-            running.leader_contact.leaves.notify_one();
-        });
+        .map(|(running, LeaderLeaves { leader })| running.leader_contact.hear_goodbye(leader));
     reply::<LeaderLeaves>(answer)
 }
 

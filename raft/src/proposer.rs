@@ -13,6 +13,7 @@ use raftlookupd_storage::registration::MemberId;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
+use crate::leader_link::read_index;
 use crate::peer_message::{Declined, Reply};
 use crate::types::Raft;
 
@@ -53,7 +54,12 @@ impl Proposer {
     }
 
     async fn run(self: Arc<Self>) {
+        let mut doubtful = false;
         loop {
+            if doubtful && read_index(&self.raft).await.is_none() {
+                self.turn_away().await;
+                continue;
+            }
             let taken = std::mem::take(&mut *self.waiting());
             if taken.is_empty() {
                 self.arrived.notified().await;
@@ -61,7 +67,9 @@ impl Proposer {
             }
             let (batches, waiters): (Vec<_>, Vec<_>) = taken.into_values().unzip();
             let write = self.raft.client_write(Proposal { batches });
-            let results = match tokio::time::timeout(GIVE_UP, write).await {
+            let written = tokio::time::timeout(GIVE_UP, write).await;
+            doubtful = !matches!(written, Ok(Ok(_)));
+            let results = match written {
                 Ok(Ok(response)) => response.data.results,
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "proposal failed");
@@ -76,6 +84,16 @@ impl Proposer {
                 let _ = waiter.send(answer);
             }
         }
+    }
+
+    /// Without a quorum a proposal would stay in the log, and each repetition of its batches
+    /// would add another: the members are told to ask again instead.
+    async fn turn_away(&self) {
+        let arrived = self.arrived.notified();
+        for (_, (_, waiter)) in std::mem::take(&mut *self.waiting()) {
+            let _ = waiter.send(Err(Declined::NotLeader));
+        }
+        arrived.await;
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberId, (MemberBatch, Waiter)>> {

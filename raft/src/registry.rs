@@ -27,6 +27,7 @@ use crate::log_store::LogStore;
 use crate::membership::Membership;
 use crate::network::Network;
 use crate::peer_client::PeerClient;
+use crate::peer_listener;
 use crate::peer_message::{Hello, LeaderLeaves};
 use crate::peer_server::{LeaderContact, PeerServer, Running};
 use crate::proposer::Proposer;
@@ -64,6 +65,7 @@ struct Inner {
     peers: PeerClient,
     leader_contact: Arc<LeaderContact>,
     failure: Failure,
+    close_peers: watch::Sender<bool>,
     sessions: AtomicU64,
     log: LogTable,
     store: Mutex<Option<Store>>,
@@ -91,7 +93,13 @@ impl Registry {
         let peers = PeerClient::new()?;
         let server = PeerServer::new(hello.clone());
         let mut tasks = JoinSet::new();
-        serve_peers(config.peer_listener, server.clone(), &mut tasks)?;
+        let (close_peers, closed) = watch::channel(false);
+        let listener = into_tokio(config.peer_listener)?;
+        tasks.spawn(peer_listener::serve(
+            listener,
+            server.clone().router(),
+            closed,
+        ));
 
         let own = match identity.membership.clone() {
             Some(own) => own,
@@ -123,7 +131,14 @@ impl Registry {
 
         let proposer = Proposer::start(raft.clone(), &mut tasks);
         let link = LeaderLink::new(own.id, raft.clone(), proposer.clone(), peers.clone());
-        let batcher = Batcher::start(own.id, identity.incarnation, link.clone(), &mut tasks);
+        let failure = watch::Sender::new(None);
+        let batcher = Batcher::start(
+            own.id,
+            identity.incarnation,
+            link.clone(),
+            failure.clone(),
+            &mut tasks,
+        );
         let barrier = Barrier::start(link, state.clone(), &mut tasks);
         let leader_contact = Arc::new(LeaderContact::default());
         let signs_of_life = Arc::new(SignsOfLife::default());
@@ -142,7 +157,6 @@ impl Registry {
 
         elect_oneself_if_alone(own.id, &raft).await?;
 
-        let failure = watch::Sender::new(None);
         let timing = Timing {
             heartbeat: config.heartbeat_interval,
             lease: config.election_timeout.end,
@@ -193,6 +207,7 @@ impl Registry {
                 peers,
                 leader_contact,
                 failure,
+                close_peers,
                 sessions: AtomicU64::new(0),
                 log: store.log(),
                 store: Mutex::new(Some(store)),
@@ -310,7 +325,8 @@ impl Registry {
         }
     }
 
-    /// Resolves when the member cannot go on: [`Error::StorageFailed`] or [`Error::Fatal`].
+    /// Resolves when the member cannot go on: [`Error::StorageFailed`], [`Error::Membership`] or
+    /// [`Error::Fatal`].
     pub async fn failed(&self) -> Error {
         transitions::failed(&self.inner.failure).await
     }
@@ -323,6 +339,7 @@ impl Registry {
         if self.metrics().current_leader == Some(inner.own.id) {
             self.say_goodbye().await;
         }
+        inner.close_peers.send_replace(true);
         {
             let mut tasks = inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
             tasks.abort_all();
@@ -352,13 +369,15 @@ impl Registry {
         // Nothing that the others hear from now on should renew the lease.
         self.inner.raft.runtime_config().heartbeat(false);
         let mut goodbyes = JoinSet::new();
+        let leader = self.inner.own.id;
         for (id, node) in nodes {
-            if id == self.inner.own.id {
+            if id == leader {
                 continue;
             }
             let peers = self.inner.peers.clone();
             goodbyes.spawn(async move {
-                let heard = peers.call(id, &node.address, LeaderLeaves, GOODBYE).await;
+                let goodbye = LeaderLeaves { leader };
+                let heard = peers.call(id, &node.address, goodbye, GOODBYE).await;
                 if let Err(error) = heard {
                     tracing::debug!(id, %error, "did not hear our goodbye");
                 }
@@ -383,20 +402,10 @@ async fn elect_oneself_if_alone(id: MemberId, raft: &Raft) -> Result<()> {
     Ok(())
 }
 
-fn serve_peers(
-    listener: std::net::TcpListener,
-    server: Arc<PeerServer>,
-    tasks: &mut JoinSet<()>,
-) -> Result<()> {
+fn into_tokio(listener: std::net::TcpListener) -> Result<tokio::net::TcpListener> {
     let unusable = |error: std::io::Error| Error::Fatal(format!("peer listener: {error}"));
     listener.set_nonblocking(true).map_err(unusable)?;
-    let listener = tokio::net::TcpListener::from_std(listener).map_err(unusable)?;
-    tasks.spawn(async move {
-        // axum goes on after accept errors, so this ends only with the task.
-        let ended = axum::serve(listener, server.router()).await;
-        tracing::error!(?ended, "the peer interface has stopped");
-    });
-    Ok(())
+    tokio::net::TcpListener::from_std(listener).map_err(unusable)
 }
 
 async fn blocking<T: Send + 'static>(

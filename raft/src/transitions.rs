@@ -20,6 +20,8 @@ pub(crate) type Failure = watch::Sender<Option<Ending>>;
 pub(crate) enum Ending {
     /// The disk, or what is on it.
     Storage(String),
+    /// The cluster does not want it any more.
+    Member(String),
     /// Anything else; not expected while the member runs.
     Other(String),
 }
@@ -74,6 +76,7 @@ pub(crate) async fn failed(failure: &Failure) -> Error {
     let ending = failures.wait_for(Option::is_some).await;
     match ending.ok().and_then(|ending| ending.clone()) {
         Some(Ending::Storage(reason)) => Error::StorageFailed(reason),
+        Some(Ending::Member(reason)) => Error::Membership(reason),
         Some(Ending::Other(reason)) => Error::Fatal(reason),
         None => Error::Stopping,
     }

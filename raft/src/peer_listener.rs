@@ -1,0 +1,69 @@
+//! The socket side of the peer interface: bounded connections, deadlines, and an end.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use crate::accept::accept;
+
+/// A handful for each member; strangers must not take more of our files than this.
+const MOST_CONNECTIONS: usize = 256;
+
+/// A request's head has to arrive within this time; an idle connection is closed after it too.
+/// Longer than a peer keeps an idle one.
+const HEAD_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Body and answer. The slowest answer is that to the last piece of a snapshot.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Serves the peer interface until `stop` becomes true; open connections are broken then, for
+/// whoever keeps one must not go on talking to a member that is gone.
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+    let stopping = stop.clone();
+    accept(
+        "PEERS",
+        listener,
+        MOST_CONNECTIONS,
+        stop,
+        |stream, _, admission| {
+            let (router, mut stop) = (router.clone(), stopping.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = serve_connection(stream, router) => {}
+                    _ = stop.wait_for(|stop| *stop) => {}
+                }
+                drop(admission);
+            });
+        },
+    )
+    .await;
+}
+
+async fn serve_connection(stream: TcpStream, router: Router) {
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |request: axum::http::Request<Incoming>| {
+        let answer = router.call(request);
+        async move {
+            let answer = tokio::time::timeout(REQUEST_DEADLINE, answer).await;
+            let answer = answer.unwrap_or_else(|_| Ok(StatusCode::REQUEST_TIMEOUT.into_response()));
+            Ok::<Response, Infallible>(answer.unwrap_or_else(|never| match never {}))
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "peer connection");
+    }
+}
