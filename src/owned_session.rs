@@ -24,7 +24,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 const DETACH: Duration = Duration::from_secs(1);
 
 /// nsqd sends all its REGISTERs before its first PING; if none comes, they are taken to be
-/// complete after this time.
+/// complete so long after the last one.
 const SETTLED: Duration = Duration::from_secs(5);
 
 type Name = (String, Option<String>);
@@ -180,6 +180,7 @@ impl OwnedSession {
         };
         if let Some(repeated) = &mut attached.repeated {
             repeated.insert((topic.clone(), channel.clone()));
+            attached.settled_at = Instant::now() + SETTLED;
         }
         let (registry, session) = (&attached.registry, attached.session);
         let member = registry.member_id();

@@ -1,4 +1,4 @@
-//! Moves bytes between one socket and a [`Session`].
+//! Moves bytes between one socket and a `Session`.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -200,6 +200,6 @@ impl Connection {
         }
         let text = error.text();
         let text = String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
-        tracing::warn!(remote = %self.remote, error = text, "protocol error");
+        tracing::error!(remote = %self.remote, error = text, "protocol error");
     }
 }

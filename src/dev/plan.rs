@@ -238,7 +238,7 @@ impl Plan {
         let pid = pids.first().copied().unwrap_or(0);
         format!(
             "  Try, in another terminal:\n\n    \
-             nsqd --broadcast-address={HOST}{}\n    \
+             nsqd --data-path=/tmp --broadcast-address={HOST}{}\n    \
              nsqadmin{}\n    \
              curl -d hello 'http://{HOST}:4151/pub?topic=orders'\n    \
              curl 'http://{HOST}:{last}/lookup?topic=orders'\n    \
