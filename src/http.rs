@@ -103,7 +103,9 @@ async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri) -> An
     match routes::find(method, uri.path()) {
         Found::Endpoint(endpoint) => {
             let answer = endpoint.answer(context, uri.query().unwrap_or_default());
-            answer.await.unwrap_or_else(Answer::from)
+            let answer = answer.await.unwrap_or_else(Answer::from);
+            context.metrics.request(endpoint.path(), answer.status());
+            answer
         }
         Found::Options(allow) => Answer::options(allow),
         Found::OtherMethod(allow) => HttpError::MethodNotAllowed(allow).into(),

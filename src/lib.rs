@@ -27,6 +27,7 @@ pub mod http;
 mod listen;
 pub mod logging;
 mod member;
+mod metrics;
 pub mod open_files;
 pub mod orphans;
 pub mod owned_session;

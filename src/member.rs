@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::metrics::Metrics;
 use crate::open_files::raise_limit;
 use crate::orphans::detach_orphans;
 use crate::signals::stopped;
@@ -55,17 +56,19 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
         version: VERSION.to_string(),
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,
+        metrics: Metrics::new(),
         most_connections: raise_limit(),
         registry,
     };
-    let orphan_grace = config.inactive_producer_timeout;
+    let context = Arc::new(context);
+    let orphans = context.clone();
     let registry_config = registry_config(config, listeners.peers)?;
 
-    let mut serving = Serving::start(listeners.tcp, listeners.http, Arc::new(context))?;
+    let mut serving = Serving::start(listeners.tcp, listeners.http, context.clone())?;
     let start = async {
         let registry = Registry::start(registry_config).await?;
         loaded.send_replace(Some(registry.clone()));
-        tokio::spawn(detach_orphans(registry.clone(), orphan_grace));
+        tokio::spawn(detach_orphans(registry.clone(), orphans.clone()));
         Ok(registry)
     };
     let ended = live(start, &mut serving, stop).await;

@@ -14,7 +14,7 @@ use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, SessionId};
 use raftlookupd_raft::{Error, Pending, Registry, Result};
 
 use crate::context::{Context, unix_millis};
-use crate::protocol::error::ProtocolError;
+use crate::metrics::SessionEvent;
 use crate::protocol::reply::OK;
 
 /// nsqd gives a lookupd one second for each command.
@@ -33,6 +33,8 @@ type Name = (String, Option<String>);
 pub(crate) enum Answer {
     /// It is there.
     Now(Vec<u8>),
+    /// There is no leader to wait for; the event is queued.
+    Unavailable,
     /// `OK` when the event is committed.
     Commit {
         /// The event's fate.
@@ -55,6 +57,8 @@ pub(crate) enum Answer {
 pub(crate) enum Outcome {
     /// Say this.
     Say(Vec<u8>),
+    /// Say `E_UNAVAILABLE`; what was asked for follows.
+    Unavailable,
     /// A newer session of the same nsqd has taken over; this one ends.
     Superseded,
 }
@@ -62,14 +66,14 @@ pub(crate) enum Outcome {
 impl Answer {
     /// Waits for the answer, half a second at most.
     pub(crate) async fn wait(self) -> Outcome {
-        let unavailable = || Outcome::Say(ProtocolError::Unavailable.text());
         match self {
             Answer::Now(body) => Outcome::Say(body),
+            Answer::Unavailable => Outcome::Unavailable,
             Answer::Commit { pending, until } => {
                 match tokio::time::timeout_at(until.into(), pending).await {
                     Ok(Ok(())) => Outcome::Say(OK.to_vec()),
                     Ok(Err(Error::Refused(_))) => Outcome::Superseded,
-                    Ok(Err(_)) | Err(_) => unavailable(),
+                    Ok(Err(_)) | Err(_) => Outcome::Unavailable,
                 }
             }
             Answer::Present {
@@ -91,7 +95,7 @@ impl Answer {
                 };
                 match submit(&registry, claim) {
                     Ok(answer) => Box::pin(answer.wait()).await,
-                    Err(_) => unavailable(),
+                    Err(_) => Outcome::Unavailable,
                 }
             }
         }
@@ -158,6 +162,7 @@ impl OwnedSession {
             let _ = tokio::time::timeout(ANSWER, pending).await;
         }
         let now = Instant::now();
+        self.context.metrics.session(SessionEvent::Attached);
         self.attached = Some(Attached {
             registry,
             session,
@@ -233,6 +238,7 @@ impl OwnedSession {
             attached.heard = Instant::now();
             attached.settle()?;
             if !attached.active {
+                self.context.metrics.session(SessionEvent::ActiveAgain);
                 attached.set_active(true)?;
             }
         }
@@ -266,6 +272,7 @@ impl OwnedSession {
                 remote = self.remote_address,
                 "no PING for too long, hiding the nsqd"
             );
+            self.context.metrics.session(SessionEvent::Inactive);
             attached.set_active(false)?;
         }
         if attached.repeated.is_some() && now >= attached.settled_at {
@@ -284,6 +291,7 @@ impl OwnedSession {
         else {
             return;
         };
+        self.context.metrics.session(SessionEvent::Detached);
         tracing::info!(remote = self.remote_address, "nsqd is gone");
         match registry.submit(Event::Detach { session }) {
             // Later is well enough if it takes longer.
@@ -365,7 +373,7 @@ impl Attached {
 fn submit(registry: &Registry, event: Event) -> Result<Answer> {
     let pending = registry.submit(event)?;
     if !registry.has_leader() {
-        return Ok(Answer::Now(ProtocolError::Unavailable.text()));
+        return Ok(Answer::Unavailable);
     }
     Ok(Answer::Commit {
         pending,

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::context::Context;
+use crate::metrics::SessionEvent;
 use crate::owned_session::{Answer, Outcome, OwnedSession};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::reply::frame;
@@ -47,7 +48,8 @@ pub(crate) async fn serve(
         stream,
         remote,
         session: Session::new(),
-        owned: OwnedSession::new(context, remote.to_string()),
+        owned: OwnedSession::new(context.clone(), remote.to_string()),
+        context,
         waiting: VecDeque::new(),
         held_back: None,
         opened: Instant::now(),
@@ -63,6 +65,7 @@ pub(crate) async fn serve(
 struct Connection {
     stream: TcpStream,
     remote: SocketAddr,
+    context: Arc<Context>,
     session: Session,
     owned: OwnedSession,
     /// Answers in the order of the commands, and whether one may still submit an event.
@@ -98,11 +101,18 @@ impl Connection {
                     tracing::debug!(remote = %self.remote, %error, "connection lost");
                     return false;
                 }
-                Woken::Answered(Outcome::Superseded) => {
-                    tracing::info!(remote = %self.remote, "a newer session has taken over");
-                    return false;
-                }
-                Woken::Answered(Outcome::Say(body)) => {
+                Woken::Answered(outcome) => {
+                    let body = match outcome {
+                        Outcome::Say(body) => body,
+                        Outcome::Unavailable => {
+                            self.context.metrics.session(SessionEvent::Unavailable);
+                            ProtocolError::Unavailable.text()
+                        }
+                        Outcome::Superseded => {
+                            tracing::info!(remote = %self.remote, "a newer session has taken over");
+                            return false;
+                        }
+                    };
                     output.clear();
                     frame(&body, &mut output);
                     let written = self.stream.write_all(&output);
@@ -132,6 +142,7 @@ impl Connection {
                 Action::Claim(topic, channel) => self.owned.claim(topic, channel),
                 Action::Release(topic, channel) => self.owned.release(topic, channel),
                 Action::Fail(error) => {
+                    self.context.metrics.session(SessionEvent::ProtocolError);
                     self.log_failure(&error);
                     *open = false;
                     Ok(Answer::Now(error.text()))
@@ -144,7 +155,7 @@ impl Connection {
             let answer = answer.unwrap_or_else(|error| {
                 tracing::warn!(remote = %self.remote, %error, "closing the connection");
                 *open = false;
-                Answer::Now(ProtocolError::Unavailable.text())
+                Answer::Unavailable
             });
             self.waiting
                 .push_back((answer.may_submit(), Box::pin(answer.wait())));

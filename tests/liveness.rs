@@ -103,6 +103,9 @@ fn what_an_nsqd_does_not_come_back_for_is_detached() {
     assert_eq!(cluster.members[1].lookup("mails").unwrap(), ["h2"]);
     let status = cluster.members[1].status().unwrap();
     assert_eq!(status["attachments"], 1, "not hidden but gone: {status}");
+    let metrics = cluster.members[0].get("/metrics").unwrap().body;
+    let counted = r#"nsqlookup_nsqd_session_events_total{kind="orphaned"} 1"#;
+    assert!(metrics.lines().any(|line| line == counted), "{metrics}");
 }
 
 #[test]

@@ -11,6 +11,8 @@ use crate::http::error::HttpError;
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 const NSQ_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-nsq-content-type");
 const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
 const CONSISTENCY: HeaderName = HeaderName::from_static("x-raftlookupd-consistency");
@@ -37,6 +39,11 @@ impl Answer {
     /// Plain text, without upstream's own header.
     pub(super) fn text(body: &'static str) -> Answer {
         Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, TEXT)
+    }
+
+    /// Metrics for Prometheus.
+    pub(super) fn open_metrics(text: String) -> Answer {
+        Answer(Response::new(Body::from(text))).with(header::CONTENT_TYPE, OPEN_METRICS)
     }
 
     /// What methods there are.

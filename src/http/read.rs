@@ -64,6 +64,11 @@ pub(super) async fn read(
             false
         }
     };
+    context.metrics.read(match (stale, consistency) {
+        (false, _) => "linearizable",
+        (true, Consistency::Stale) => "stale",
+        (true, _) => "degraded",
+    });
     let staleness = stale.then(|| registry.staleness());
     let answer = answer(&registry, query);
     Ok(match staleness {

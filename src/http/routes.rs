@@ -25,13 +25,14 @@ pub(super) enum Endpoint {
     DeleteChannel,
     TombstoneTopic,
     ClusterStatus,
+    Metrics,
 }
 
 const GET: &str = "GET, OPTIONS";
 const POST: &str = "OPTIONS, POST";
 
 /// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
-const ROUTES: [(&str, &str, Endpoint); 13] = [
+const ROUTES: [(&str, &str, Endpoint); 14] = [
     ("/ping", GET, Endpoint::Ping),
     ("/info", GET, Endpoint::Info),
     ("/topics", GET, Endpoint::Topics),
@@ -45,6 +46,7 @@ const ROUTES: [(&str, &str, Endpoint); 13] = [
     ("/channel/delete", POST, Endpoint::DeleteChannel),
     ("/topic/tombstone", POST, Endpoint::TombstoneTopic),
     ("/cluster/status", GET, Endpoint::ClusterStatus),
+    ("/metrics", GET, Endpoint::Metrics),
 ];
 
 /// Where a request leads.
@@ -96,6 +98,12 @@ fn clean(path: &str) -> String {
 }
 
 impl Endpoint {
+    /// The path that leads here.
+    pub(super) fn path(self) -> &'static str {
+        let route = ROUTES.iter().find(|(_, _, endpoint)| *endpoint == self);
+        route.map_or("", |(path, _, _)| path)
+    }
+
     /// # Errors
     /// Whatever is to be answered instead.
     pub(super) async fn answer(self, context: &Context, query: &str) -> Result<Answer, HttpError> {
@@ -115,6 +123,7 @@ impl Endpoint {
             Endpoint::DeleteChannel => admin::delete_channel(context, &Query::parse(query)?).await,
             Endpoint::TombstoneTopic => admin::tombstone(context, &Query::parse(query)?).await,
             Endpoint::ClusterStatus => status::cluster_status(context).await,
+            Endpoint::Metrics => Ok(status::metrics(context)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! GET /cluster/status: what an operator wants to know of this member and its cluster.
+//! GET /cluster/status and /metrics: what operators want to know of this member and its cluster.
 
 use raftlookupd_raft::{MemberStatus, Status};
 use serde::Serialize;
@@ -68,6 +68,12 @@ pub(super) async fn cluster_status(context: &Context) -> Result<Answer, HttpErro
         claims: totals.claims,
         members: status.members.into_iter().map(Member::from).collect(),
     })
+}
+
+/// What Prometheus comes for; answers in every state of the member.
+pub(super) fn metrics(context: &Context) -> Answer {
+    let registry = context.registry.borrow().clone();
+    Answer::open_metrics(context.metrics.text(registry.as_ref()))
 }
 
 impl From<MemberStatus> for Member {

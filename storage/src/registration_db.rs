@@ -156,7 +156,7 @@ impl RegistrationDb {
                 topic,
                 channel,
             } => {
-                let Some(&number) = self.sessions.get(&(member, *session)) else {
+                let Some(number) = self.attached(member, *session) else {
                     return Ok(Err(Refusal::NotAttached));
                 };
                 self.claim(number, member, topic, channel.as_deref(), log)?;
@@ -166,7 +166,7 @@ impl RegistrationDb {
                 topic,
                 channel,
             } => {
-                let Some(&number) = self.sessions.get(&(member, *session)) else {
+                let Some(number) = self.attached(member, *session) else {
                     return Ok(Err(Refusal::NotAttached));
                 };
                 match channel {
@@ -377,7 +377,7 @@ impl RegistrationDb {
         active: bool,
         log: &mut RowLog,
     ) -> Result<std::result::Result<(), Refusal>> {
-        let number = self.sessions.get(&(member, session)).copied();
+        let number = self.attached(member, session);
         let found = number.and_then(|number| Some((number, self.attachment_mut(number, member)?)));
         let Some((number, attachment)) = found else {
             return Ok(Err(Refusal::NotAttached));
@@ -525,6 +525,11 @@ impl RegistrationDb {
             log.remove(&claim_row(topic, channel, number, member))?;
         }
         Ok(())
+    }
+
+    /// Whose session it is; `None` if it has no attachment, or none any more.
+    fn attached(&self, member: MemberId, session: SessionId) -> Option<ProducerNumber> {
+        self.sessions.get(&(member, session)).copied()
     }
 
     fn attachment_mut(
