@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use support::cluster::Cluster;
 use support::member::Member;
 use support::nsqd::Nsqd;
-use support::{http, wait_for, wait_until};
+use support::{free_port, http, wait_for, wait_until};
 
 /// Where a member listens; what the load needs of it while others kill it.
 #[derive(Clone, Copy)]
@@ -280,6 +280,30 @@ fn a_member_that_lost_its_disk_comes_back_as_a_new_one() {
         nsqd.register("after", "").unwrap() == "OK"
     });
     drop(status);
+}
+
+#[test]
+fn a_member_that_comes_back_at_another_address_is_found() {
+    let mut cluster = Cluster::start(3, &[]);
+    let moved = (cluster.leader() + 1) % 3;
+    let present = (moved + 1) % 3;
+    cluster.members[moved].kill();
+    cluster.members[moved].peer = free_port();
+    let address = format!("127.0.0.1:{}", cluster.members[moved].peer);
+    cluster.members[moved].start();
+    wait_until("the others know the new address", || {
+        let status = cluster.members[present].status();
+        status.is_some_and(|status| status["members"].to_string().contains(&address))
+    });
+    cluster.members[moved].wait_ready();
+    // It counts: the cluster survives the death of the third member.
+    let third = 3 - moved - present;
+    cluster.members[third].kill();
+    let mut nsqd = cluster.members[present].nsqd("h1");
+    wait_until("a write with its vote", || {
+        nsqd.register("orders", "").unwrap() == "OK"
+    });
+    assert_eq!(cluster.members[moved].lookup("orders").unwrap(), ["h1"]);
 }
 
 /// Enough registrations, one log entry each, to have the log purged a few times.

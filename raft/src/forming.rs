@@ -14,9 +14,10 @@ use raftlookupd_storage::registration::MemberId;
 
 use crate::error::{Error, Result};
 use crate::identity::OwnMembership;
+use crate::membership::Membership;
 use crate::peer_client::PeerClient;
 use crate::peer_message::{FormedCluster, Hello, HelloAnswer, Join, JoinAnswer, Promote};
-use crate::types::{PeerNode, Raft};
+use crate::types::{PeerNode, Raft, RaftMetrics};
 
 /// Between two attempts to find the others.
 const RETRY: Duration = Duration::from_millis(100);
@@ -120,34 +121,52 @@ pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNo
     }
 }
 
-/// Asks the leader to make this learner a voter, until it is one.
-pub(crate) async fn become_voter(id: MemberId, raft: &Raft, peers: &PeerClient) {
+/// Asks the leader to note this member's address and to make it a voter, until both is so.
+pub(crate) async fn take_place(
+    me: Promote,
+    raft: &Raft,
+    membership: &Membership,
+    peers: &PeerClient,
+) {
     let mut reminded = Instant::now();
     loop {
         let metrics = raft.metrics().borrow().clone();
-        let membership = metrics.membership_config.membership();
-        let name = membership.get_node(&id).map(|me| &me.name);
-        let to_replace = membership
-            .nodes()
-            .any(|(other, node)| *other != id && Some(&node.name) == name);
-        if membership.voter_ids().any(|voter| voter == id) && !to_replace {
+        if has_place(&me, &metrics) {
             return;
         }
-        if let Some(leader) = metrics.current_leader.filter(|leader| *leader != id)
-            && let Some(node) = membership.get_node(&leader)
-        {
-            let asked = peers
-                .call(leader, &node.address, Promote { id }, CHANGE)
-                .await;
-            if let Err(error) = asked
-                && reminded.elapsed() > REMIND
-            {
-                reminded = Instant::now();
-                tracing::info!(leader, %error, "not a voter yet");
+        let members = metrics.membership_config.membership();
+        let leader = metrics.current_leader;
+        let asked = match leader.and_then(|leader| Some((leader, members.get_node(&leader)?))) {
+            Some((leader, _)) if leader == me.id => {
+                let done = membership.promote(me.clone()).await;
+                done.map_err(|declined| declined.to_string())
             }
+            Some((leader, node)) => {
+                let done = peers.call(leader, &node.address, me.clone(), CHANGE).await;
+                done.map_err(|error| error.to_string())
+            }
+            None => Err("no leader is known".into()),
+        };
+        if let Err(error) = asked
+            && reminded.elapsed() > REMIND
+        {
+            reminded = Instant::now();
+            tracing::info!(error, "not in place yet");
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// Whether the member votes, is known at its address, and is the only one of its name.
+fn has_place(me: &Promote, metrics: &RaftMetrics) -> bool {
+    let membership = metrics.membership_config.membership();
+    let Some(node) = membership.get_node(&me.id) else {
+        return false;
+    };
+    let mut others = membership.nodes().filter(|(id, _)| **id != me.id);
+    node.address == me.address
+        && membership.voter_ids().any(|voter| voter == me.id)
+        && !others.any(|(_, other)| other.name == node.name)
 }
 
 async fn ask_all(me: &Hello, peers: &PeerClient) -> BTreeMap<String, Option<HelloAnswer>> {

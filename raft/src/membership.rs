@@ -10,7 +10,7 @@ use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Mutex;
 
 use crate::batcher::Batcher;
-use crate::peer_message::{Declined, JoinAnswer, Reply};
+use crate::peer_message::{Declined, JoinAnswer, Promote, Reply};
 use crate::registry_state::RegistryState;
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
@@ -76,9 +76,11 @@ impl Membership {
         }
     }
 
-    /// Makes a learner that has caught up a voter, in place of every other member of its name.
-    pub(crate) async fn promote(&self, id: MemberId) -> Reply<()> {
+    /// Notes where a member is reached, and makes a learner that has caught up a voter, in place
+    /// of every other member of its name.
+    pub(crate) async fn promote(&self, Promote { id, address }: Promote) -> Reply<()> {
         let _one_at_a_time = self.changing.lock().await;
+        self.note_address(id, address).await?;
         let metrics = self.metrics();
         let membership = metrics.membership_config.membership();
         let Some(node) = membership.get_node(&id) else {
@@ -121,6 +123,25 @@ impl Membership {
             removed.map_err(|error| Declined::Refused(error.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Safe although it replaces a node: messages say whom they are meant for, so another member
+    /// behind the address would not take them.
+    async fn note_address(&self, id: MemberId, address: String) -> Reply<()> {
+        let metrics = self.metrics();
+        let node = metrics.membership_config.membership().get_node(&id);
+        let Some(moved) = node.filter(|node| node.address != address).cloned() else {
+            return Ok(());
+        };
+        tracing::info!(
+            name = moved.name,
+            from = moved.address,
+            to = address,
+            "a member has moved"
+        );
+        let node = PeerNode { address, ..moved };
+        self.change(ChangeMembers::SetNodes([(id, node)].into()))
+            .await
     }
 
     async fn change(&self, change: ChangeMembers<MemberId, PeerNode>) -> Reply<()> {

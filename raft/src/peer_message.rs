@@ -162,11 +162,13 @@ pub(crate) struct JoinAnswer {
     pub(crate) id: MemberId,
 }
 
-/// A learner that has caught up asks to become a voter, in place of any other member of its
-/// name. Declined with [`Declined::Refused`] while it lags.
+/// A member says where it is reached now, and asks to be a voter in place of any other member of
+/// its name. Declined with [`Declined::Refused`] while it lags.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Promote {
-    /// The learner.
+    /// The member.
     pub(crate) id: MemberId,
+    /// `host:port` of its peer interface.
+    pub(crate) address: String,
 }
 peer_request!(Promote, "/cluster/promote", ());

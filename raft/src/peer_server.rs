@@ -36,7 +36,7 @@ pub(crate) struct Running {
     pub(crate) id: MemberId,
     pub(crate) raft: Raft,
     pub(crate) proposer: Arc<Proposer>,
-    pub(crate) membership: Membership,
+    pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) signs_of_life: Arc<SignsOfLife>,
 }
@@ -251,7 +251,7 @@ async fn join(State(server): Peer, body: Bytes) -> Answer {
 
 async fn promote(State(server): Peer, body: Bytes) -> Answer {
     let answer = match server.receive::<Promote>(&body)? {
-        Ok((running, Promote { id })) => running.membership.promote(id).await,
+        Ok((running, promote)) => running.membership.promote(promote).await,
         Err(declined) => Err(declined),
     };
     reply::<Promote>(answer)

@@ -28,7 +28,7 @@ use crate::membership::Membership;
 use crate::network::Network;
 use crate::peer_client::PeerClient;
 use crate::peer_listener;
-use crate::peer_message::{Hello, LeaderLeaves};
+use crate::peer_message::{Hello, LeaderLeaves, Promote};
 use crate::peer_server::{LeaderContact, PeerServer, Running};
 use crate::proposer::Proposer;
 use crate::registry_state::RegistryState;
@@ -140,6 +140,8 @@ impl Registry {
             &mut tasks,
         );
         let barrier = Barrier::start(link, state.clone(), &mut tasks);
+        let membership = Membership::new(own.cluster, raft.clone(), state.clone(), batcher.clone());
+        let membership = Arc::new(membership);
         let leader_contact = Arc::new(LeaderContact::default());
         let signs_of_life = Arc::new(SignsOfLife::default());
         server.run_as(Running {
@@ -147,7 +149,7 @@ impl Registry {
             id: own.id,
             raft: raft.clone(),
             proposer,
-            membership: Membership::new(own.cluster, raft.clone(), state.clone(), batcher.clone()),
+            membership: membership.clone(),
             leader_contact: leader_contact.clone(),
             signs_of_life: signs_of_life.clone(),
         });
@@ -186,9 +188,14 @@ impl Registry {
         };
         tasks.spawn(liveness.run());
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
-        let (voting_raft, voting_peers) = (raft.clone(), peers.clone());
-        tasks
-            .spawn(async move { forming::become_voter(own.id, &voting_raft, &voting_peers).await });
+        let place = Promote {
+            id: own.id,
+            address: config.peer_broadcast_address,
+        };
+        let (its_raft, its_peers) = (raft.clone(), peers.clone());
+        tasks.spawn(async move {
+            forming::take_place(place, &its_raft, &membership, &its_peers).await;
+        });
         // Without a leader every first request would be turned away. If there is none by then,
         // there is no quorum, and what is known here is better than nothing.
         let elected = raft.wait(Some(2 * config.election_timeout.end));

@@ -110,6 +110,13 @@ pub(super) async fn debug(
 #[derive(Serialize)]
 struct Producer<'a> {
     remote_address: &'a str,
+    #[serde(flatten)]
+    announced: Announced<'a>,
+}
+
+/// What the nsqd told in IDENTIFY.
+#[derive(Serialize)]
+struct Announced<'a> {
     hostname: &'a str,
     broadcast_address: &'a str,
     tcp_port: i64,
@@ -119,10 +126,9 @@ struct Producer<'a> {
     topology_region: &'a str,
 }
 
-impl<'a> From<ProducerView<'a>> for Producer<'a> {
+impl<'a> From<ProducerView<'a>> for Announced<'a> {
     fn from(view: ProducerView<'a>) -> Self {
-        Producer {
-            remote_address: view.remote_address,
+        Announced {
             hostname: &view.info.hostname,
             broadcast_address: &view.id.broadcast_address,
             tcp_port: view.id.tcp_port,
@@ -134,17 +140,21 @@ impl<'a> From<ProducerView<'a>> for Producer<'a> {
     }
 }
 
+impl<'a> From<ProducerView<'a>> for Producer<'a> {
+    fn from(view: ProducerView<'a>) -> Self {
+        Producer {
+            remote_address: view.remote_address,
+            announced: view.into(),
+        }
+    }
+}
+
 /// A producer as upstream's /debug shows it.
 #[derive(Serialize)]
 struct DebugProducer<'a> {
     id: &'a str,
-    hostname: &'a str,
-    broadcast_address: &'a str,
-    tcp_port: i64,
-    http_port: i64,
-    version: &'a str,
-    topology_zone: &'a str,
-    topology_region: &'a str,
+    #[serde(flatten)]
+    announced: Announced<'a>,
     /// Nanoseconds. PINGs are not replicated, so this is when the session began.
     last_update: i64,
     tombstoned: bool,
@@ -160,13 +170,7 @@ impl<'a> From<(ProducerView<'a>, Option<u64>)> for DebugProducer<'a> {
         let nanos = |millis: u64| i64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000);
         DebugProducer {
             id: view.remote_address,
-            hostname: &view.info.hostname,
-            broadcast_address: &view.id.broadcast_address,
-            tcp_port: view.id.tcp_port,
-            http_port: view.info.http_port,
-            version: &view.info.version,
-            topology_zone: &view.info.topology_zone,
-            topology_region: &view.info.topology_region,
+            announced: view.into(),
             last_update: nanos(view.attached_at),
             tombstoned: tombstoned_at.is_some(),
             tombstoned_at: tombstoned_at.map_or(NEVER, nanos),
