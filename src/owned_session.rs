@@ -50,6 +50,8 @@ pub(crate) enum Answer {
         session: SessionId,
         /// The claim.
         claim: Name,
+        /// When `E_UNAVAILABLE` is said instead.
+        until: Instant,
     },
 }
 
@@ -80,9 +82,11 @@ impl Answer {
                 registry,
                 session,
                 claim: (topic, channel),
+                until,
             } => {
                 let member = registry.member_id();
-                let confirmed = registry.barrier(ANSWER).await.is_ok();
+                let left = until.saturating_duration_since(Instant::now());
+                let confirmed = registry.barrier(left).await.is_ok();
                 let there =
                     registry.read(|db| db.has_claim(member, session, &topic, channel.as_deref()));
                 if confirmed && there {
@@ -93,9 +97,11 @@ impl Answer {
                     topic,
                     channel,
                 };
-                match submit(&registry, claim) {
-                    Ok(answer) => Box::pin(answer.wait()).await,
-                    Err(_) => Outcome::Unavailable,
+                match registry.submit(claim) {
+                    Ok(pending) if confirmed => {
+                        Box::pin(Answer::Commit { pending, until }.wait()).await
+                    }
+                    Ok(_) | Err(_) => Outcome::Unavailable,
                 }
             }
         }
@@ -195,6 +201,7 @@ impl OwnedSession {
                 registry: registry.clone(),
                 session,
                 claim: (topic, channel),
+                until: Instant::now() + ANSWER,
             });
         }
         submit(
