@@ -91,7 +91,7 @@ fn members_of_two_clusters_refuse_each_other() {
             && other.members[2].log().contains(said)
     });
     let mut nsqd = one.members[0].nsqd("h1");
-    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    nsqd.registered("orders", "");
     assert_eq!(one.members[1].lookup("orders").unwrap(), ["h1"]);
 }
 
@@ -118,7 +118,7 @@ fn a_damaged_store_is_refused_and_nothing_is_deleted() {
     let mut cluster = Cluster::start(1, &[]);
     let mut nsqd = cluster.members[0].nsqd("h1");
     for number in 0..200 {
-        assert_eq!(nsqd.register(&format!("t{number}"), "").unwrap(), "OK");
+        nsqd.registered(&format!("t{number}"), "");
     }
     // What was written in the last second before a crash is not covered by the durable mark.
     let member = &mut cluster.members[0];
@@ -198,6 +198,6 @@ fn garbage_on_any_port_does_no_harm() {
     let log = member.log();
     assert!(!log.contains("panicked"), "{log}");
     let mut nsqd = member.nsqd("h1");
-    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    nsqd.registered("orders", "");
     assert!(cluster.members[0].is_running());
 }

@@ -21,7 +21,7 @@ fn hidden() -> Option<Vec<String>> {
 fn an_nsqd_that_falls_silent_is_hidden_until_its_next_ping() {
     let cluster = Cluster::start(3, &["--inactive-producer-timeout=1s"]);
     let mut nsqd = cluster.members[0].nsqd("h1");
-    assert_eq!(nsqd.register("orders", "billing").unwrap(), "OK");
+    nsqd.registered("orders", "billing");
     for _ in 0..2 {
         for member in &cluster.members {
             wait_until("the silent nsqd is hidden", || {
@@ -42,7 +42,7 @@ fn an_nsqd_that_falls_silent_is_hidden_until_its_next_ping() {
 fn pings_keep_an_nsqd_listed() {
     let cluster = Cluster::start(1, &["--inactive-producer-timeout=1s"]);
     let mut nsqd = cluster.members[0].nsqd("h1");
-    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    nsqd.registered("orders", "");
     let started = Instant::now();
     while started.elapsed() < Duration::from_secs(3) {
         assert_eq!(nsqd.command("PING").unwrap(), "OK");
@@ -54,9 +54,9 @@ fn pings_keep_an_nsqd_listed() {
 fn a_newer_session_takes_over_from_one_that_hangs() {
     let cluster = Cluster::start(3, &[]);
     let mut older = cluster.members[0].nsqd("h1");
-    assert_eq!(older.register("orders", "").unwrap(), "OK");
+    older.registered("orders", "");
     let mut newer = cluster.members[0].nsqd("h1");
-    assert_eq!(newer.register("orders", "").unwrap(), "OK");
+    newer.registered("orders", "");
     // The older connection is found to be dead only now.
     older.leave();
     assert_eq!(newer.command("PING").unwrap(), "OK");
@@ -83,9 +83,9 @@ fn a_session_that_was_superseded_is_told_by_a_close() {
 fn what_an_nsqd_does_not_come_back_for_is_detached() {
     let mut cluster = Cluster::start(3, &["--inactive-producer-timeout=2s"]);
     let mut gone = cluster.members[0].nsqd("h1");
-    assert_eq!(gone.register("orders", "").unwrap(), "OK");
+    gone.registered("orders", "");
     let mut back = cluster.members[0].nsqd("h2");
-    assert_eq!(back.register("mails", "").unwrap(), "OK");
+    back.registered("mails", "");
     cluster.members[0].kill();
     cluster.members[0].start();
     cluster.members[0].wait_ready();
@@ -95,7 +95,7 @@ fn what_an_nsqd_does_not_come_back_for_is_detached() {
         "right after the restart"
     );
     let mut back = cluster.members[0].nsqd("h2");
-    assert_eq!(back.register("mails", "").unwrap(), "OK");
+    back.registered("mails", "");
     wait_until("the orphan is detached", || {
         assert_eq!(back.command("PING").unwrap(), "OK");
         cluster.members[1].lookup("orders") == hidden()
@@ -115,7 +115,7 @@ fn a_member_that_stays_away_is_suspended_and_resumed() {
     let present = (away + 1) % 3;
     let mut nsqd = cluster.members[away].nsqd("h1");
     for number in 0..20 {
-        assert_eq!(nsqd.register(&format!("t{number}"), "").unwrap(), "OK");
+        nsqd.registered(&format!("t{number}"), "");
     }
     cluster.members[away].kill();
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_member_that_stays_away_is_suspended_and_resumed() {
     // It comes back after the restart, as nsqd does within seconds.
     let mut nsqd = Nsqd::identified(cluster.members[away].tcp, "h1").unwrap();
     for number in 0..20 {
-        assert_eq!(nsqd.register(&format!("t{number}"), "").unwrap(), "OK");
+        nsqd.registered(&format!("t{number}"), "");
     }
     assert_eq!(cluster.members[present].lookup("t19"), listed());
 }
@@ -155,7 +155,7 @@ fn log_index(cluster: &Cluster, member: usize) -> u64 {
 fn a_deleted_topic_is_not_brought_back_by_those_who_had_it() {
     let cluster = Cluster::start(3, &[]);
     let mut nsqd = cluster.members[0].nsqd("h1");
-    assert_eq!(nsqd.register("orders", "billing").unwrap(), "OK");
+    nsqd.registered("orders", "billing");
     assert_eq!(
         cluster.members[1]
             .post("/topic/delete?topic=orders")
@@ -164,12 +164,12 @@ fn a_deleted_topic_is_not_brought_back_by_those_who_had_it() {
         200
     );
     assert_eq!(nsqd.command("PING").unwrap(), "OK");
-    assert_eq!(nsqd.register("mails", "").unwrap(), "OK");
+    nsqd.registered("mails", "");
     assert_eq!(
         cluster.members[2].get("/topics").unwrap().body,
         r#"{"topics":["mails"]}"#
     );
-    assert_eq!(nsqd.register("orders", "billing").unwrap(), "OK");
+    nsqd.registered("orders", "billing");
     assert_eq!(cluster.members[2].lookup("orders"), listed());
 }
 
@@ -178,7 +178,7 @@ fn without_a_quorum_reads_are_marked_and_nsqd_is_not_sent_away() {
     let mut cluster = Cluster::start(3, &[]);
     let left = cluster.leader();
     let mut nsqd = cluster.members[left].nsqd("h1");
-    assert_eq!(nsqd.register("orders", "").unwrap(), "OK");
+    nsqd.registered("orders", "");
     let others: Vec<usize> = (0..3).filter(|member| *member != left).collect();
     for other in &others {
         cluster.members[*other].kill();
@@ -233,7 +233,7 @@ fn without_a_quorum_reads_are_marked_and_nsqd_is_not_sent_away() {
     wait_until("the registration arrives", || {
         cluster.members[others[0]].lookup("debt") == listed()
     });
-    assert_eq!(nsqd.register("after", "").unwrap(), "OK");
+    nsqd.registered("after", "");
     let topics = cluster.members[left].get("/topics").unwrap();
     assert_eq!(
         topics.body, r#"{"topics":["after","debt","orders"]}"#,

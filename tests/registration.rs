@@ -13,7 +13,7 @@ fn a_registration_is_visible_everywhere_when_it_is_answered() {
         let host = format!("h{number}");
         let topic = format!("topic{number}");
         let mut nsqd = member.nsqd(&host);
-        assert_eq!(nsqd.register(&topic, "billing").unwrap(), "OK");
+        nsqd.registered(&topic, "billing");
         for other in &cluster.members {
             let answer = other.get(&format!("/lookup?topic={topic}")).unwrap();
             assert!(!answer.is_stale(), "{}", answer.head);
@@ -42,7 +42,7 @@ fn an_nsqd_at_all_members_is_one_producer() {
         .map(|member| member.nsqd("h1"))
         .collect();
     for session in &mut sessions {
-        assert_eq!(session.register("orders", "").unwrap(), "OK");
+        session.registered("orders", "");
     }
     for member in &cluster.members {
         assert_eq!(member.lookup("orders").unwrap(), ["h1"]);
@@ -91,8 +91,8 @@ fn admin_writes_at_one_member_are_seen_at_the_next() {
 fn an_old_claim_that_is_not_repeated_goes_at_the_first_ping() {
     let mut cluster = Cluster::start(3, &[]);
     let mut nsqd = cluster.members[0].nsqd("h1");
-    assert_eq!(nsqd.register("kept", "").unwrap(), "OK");
-    assert_eq!(nsqd.register("dropped", "").unwrap(), "OK");
+    nsqd.registered("kept", "");
+    nsqd.registered("dropped", "");
     cluster.members[0].kill();
     cluster.members[0].start();
     cluster.members[0].wait_ready();
@@ -100,7 +100,7 @@ fn an_old_claim_that_is_not_repeated_goes_at_the_first_ping() {
 
     let mut nsqd = cluster.members[0].nsqd("h1");
     let before = cluster.members[0].status().unwrap()["last_log_index"].clone();
-    assert_eq!(nsqd.register("kept", "").unwrap(), "OK");
+    nsqd.registered("kept", "");
     let after = cluster.members[0].status().unwrap()["last_log_index"].clone();
     assert_eq!(
         before, after,

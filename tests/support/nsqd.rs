@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Result, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
+use super::wait_until;
+
 /// One session of a simulated nsqd.
 pub struct Nsqd {
     stream: TcpStream,
@@ -46,6 +48,20 @@ impl Nsqd {
 
     pub fn register(&mut self, topic: &str, channel: &str) -> Result<String> {
         self.command(format!("REGISTER {topic} {channel}").trim_end())
+    }
+
+    /// Registers, and asks again while the member has no quorum: on a busy machine that is no
+    /// failure.
+    pub fn registered(&mut self, topic: &str, channel: &str) {
+        wait_until("the registration is committed", || {
+            match self.register(topic, channel).unwrap().as_str() {
+                "OK" => true,
+                answer => {
+                    assert!(answer.starts_with("E_UNAVAILABLE"), "{answer}");
+                    false
+                }
+            }
+        });
     }
 
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
