@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -34,6 +34,12 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Bodies are ignored, as upstream does, but not without end.
 const LONGEST_BODY: usize = 1024 * 1024;
+
+/// A body that has not arrived by then is not waited for.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Probes and scrapers ask for these every few seconds.
+const ASKED_ALL_THE_TIME: [&str; 2] = ["/cluster/status", "/metrics"];
 
 /// What is still being answered when the member stops gets this long.
 const STOPPING: Duration = Duration::from_millis(500);
@@ -89,13 +95,20 @@ async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     // Read, so that the connection can be used again.
-    let body = Limited::new(body, LONGEST_BODY).collect().await;
-    let answer = match body {
-        Err(_) => Answer::from(HttpError::BodyTooLarge),
-        Ok(_) => answer(&context, &head.method, &head.uri).await,
+    let body = Limited::new(body, LONGEST_BODY).collect();
+    let answer = match tokio::time::timeout(BODY_DEADLINE, body).await {
+        Err(_) => HttpError::BodyTooSlow.into(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => HttpError::BodyTooLarge.into(),
+        Ok(Err(_)) => HttpError::InvalidRequest.into(),
+        Ok(Ok(_)) => answer(&context, &head.method, &head.uri).await,
     };
-    // nsqlookupd logs every request, and people look for them there.
-    tracing::info!(method = %head.method, uri = %head.uri, status = answer.status(), "HTTP");
+    let (method, uri, status) = (&head.method, &head.uri, answer.status());
+    if ASKED_ALL_THE_TIME.contains(&uri.path()) {
+        tracing::debug!(%method, %uri, status, "HTTP");
+    } else {
+        // nsqlookupd logs every request, and people look for them there.
+        tracing::info!(%method, %uri, status, "HTTP");
+    }
     Ok(answer.into_response())
 }
 

@@ -48,6 +48,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
     tracing::info!("{}", version_line());
     let listeners = Listeners::bind(&config)?;
     let (loaded, registry) = watch::channel(None);
+    let most_connections = raise_limit();
     let context = Context {
         broadcast_address: config.broadcast_address.clone(),
         hostname: config.hostname.clone(),
@@ -57,12 +58,12 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,
         metrics: Metrics::new(),
-        most_connections: raise_limit(),
+        most_connections,
         registry,
     };
     let context = Arc::new(context);
     let orphans = context.clone();
-    let registry_config = registry_config(config, listeners.peers)?;
+    let registry_config = registry_config(config, listeners.peers, most_connections.peers)?;
 
     let mut serving = Serving::start(listeners.tcp, listeners.http, context.clone())?;
     let start = async {
@@ -157,10 +158,15 @@ impl Serving {
     }
 }
 
-fn registry_config(config: Config, peer_listener: TcpListener) -> Result<RegistryConfig> {
+fn registry_config(
+    config: Config,
+    peer_listener: TcpListener,
+    most_peer_connections: usize,
+) -> Result<RegistryConfig> {
     let peer_address = address(&peer_listener)?;
     tracing::info!("PEERS: listening on {peer_address}");
     Ok(RegistryConfig {
+        most_peer_connections,
         peer_broadcast_address: config.peer_broadcast_address(peer_address.port()),
         peer_listener,
         name: config.name,

@@ -8,8 +8,11 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// More connections than this wait in the system's queue, whatever the limit.
 const MOST: u64 = 16_384;
 
-/// Kept for the store, the listeners and the other members: an eighth, within these bounds.
+/// Kept for the store, the listeners and our own calls: an eighth, within these bounds.
 const RESERVE: (u64, u64) = (32, 512);
+
+/// Connections of the other members: an eighth of what is left, within these bounds.
+const PEERS: (u64, u64) = (8, 256);
 
 /// How many connections each interface may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub struct MostConnections {
     pub tcp: usize,
     /// Consumers, which come and go.
     pub http: usize,
+    /// The other members.
+    pub peers: usize,
 }
 
 /// Raises the limit as far as the system lets us without asking (as Go's runtime does for
@@ -41,10 +46,13 @@ pub fn raise_limit() -> MostConnections {
 fn divide(files: u64) -> MostConnections {
     let (least, most) = RESERVE;
     let free = files.saturating_sub((files / 8).clamp(least, most));
+    let peers = (free / 8).clamp(PEERS.0, PEERS.1);
+    let free = free.saturating_sub(peers);
     let share = |part: u64| usize::try_from(part.clamp(1, MOST)).unwrap_or(1);
     MostConnections {
         tcp: share(free / 4 * 3),
         http: share(free / 4),
+        peers: share(peers),
     }
 }
 
@@ -54,15 +62,16 @@ mod tests {
 
     #[test]
     fn shares() {
-        for (files, tcp, http) in [
-            (0, 1, 1),
-            (48, 12, 4),
-            (1024, 672, 224),
-            (4096, 2688, 896),
-            (1_048_576, 16_384, 16_384),
-            (u64::MAX, 16_384, 16_384),
+        for (files, tcp, http, peers) in [
+            (0, 1, 1, 8),
+            (48, 6, 2, 8),
+            (1024, 588, 196, 112),
+            (4096, 2496, 832, 256),
+            (1_048_576, 16_384, 16_384, 256),
+            (u64::MAX, 16_384, 16_384, 256),
         ] {
-            assert_eq!(divide(files), MostConnections { tcp, http }, "{files}");
+            let shares = MostConnections { tcp, http, peers };
+            assert_eq!(divide(files), shares, "{files}");
         }
     }
 }

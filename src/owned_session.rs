@@ -127,6 +127,9 @@ struct Attached {
     /// out. Bounded by the time that takes.
     repeated: Option<BTreeSet<Name>>,
     settled_at: Instant,
+    /// The last release that was submitted; a claim that it takes away still looks as if it were
+    /// there until its fate is known.
+    last_release: u64,
     heard: Instant,
     active: bool,
 }
@@ -174,6 +177,7 @@ impl OwnedSession {
             session,
             repeated: Some(BTreeSet::new()),
             settled_at: now + SETTLED,
+            last_release: 0,
             heard: now,
             active: true,
         });
@@ -195,7 +199,8 @@ impl OwnedSession {
         }
         let (registry, session) = (&attached.registry, attached.session);
         let member = registry.member_id();
-        let there = registry.read(|db| db.has_claim(member, session, &topic, channel.as_deref()));
+        let there = registry.is_decided(attached.last_release)
+            && registry.read(|db| db.has_claim(member, session, &topic, channel.as_deref()));
         if there {
             return Ok(Answer::Present {
                 registry: registry.clone(),
@@ -225,15 +230,8 @@ impl OwnedSession {
         if let Some(repeated) = &mut attached.repeated {
             repeated.retain(|(t, c)| *t != topic || (channel.is_some() && *c != channel));
         }
-        let session = attached.session;
-        submit(
-            &attached.registry,
-            Event::Release {
-                session,
-                topic,
-                channel,
-            },
-        )
+        let pending = attached.submit_release(topic, channel)?;
+        Ok(committed(&attached.registry, pending))
     }
 
     /// PING: the nsqd is alive, and has registered all it has.
@@ -328,7 +326,10 @@ impl Attached {
             return Ok(());
         };
         let (member, session) = (self.registry.member_id(), self.session);
-        let topic_repeated = |name: &str| repeated.iter().any(|(topic, _)| topic == name);
+        let topic_repeated = |name: &str| {
+            let mut from = repeated.range((name.to_string(), None)..);
+            from.next().is_some_and(|(topic, _)| topic == name)
+        };
         let leftovers = self.registry.read(|db| {
             db.is_attached(member, session).then(|| {
                 let mut leftovers: Vec<Name> = Vec::new();
@@ -358,14 +359,20 @@ impl Attached {
             );
         }
         for (topic, channel) in leftovers {
-            self.registry.submit(Event::Release {
-                session,
-                topic,
-                channel,
-            })?;
+            self.submit_release(topic, channel)?;
         }
         self.repeated = None;
         Ok(())
+    }
+
+    fn submit_release(&mut self, topic: String, channel: Option<String>) -> Result<Pending> {
+        let pending = self.registry.submit(Event::Release {
+            session: self.session,
+            topic,
+            channel,
+        })?;
+        self.last_release = pending.ordinal();
+        Ok(pending)
     }
 
     fn set_active(&mut self, active: bool) -> Result<()> {
@@ -376,14 +383,18 @@ impl Attached {
     }
 }
 
-/// Queues the event; without a leader the answer does not wait for it.
 fn submit(registry: &Registry, event: Event) -> Result<Answer> {
     let pending = registry.submit(event)?;
+    Ok(committed(registry, pending))
+}
+
+/// Without a leader the answer does not wait for the event.
+fn committed(registry: &Registry, pending: Pending) -> Answer {
     if !registry.has_leader() {
-        return Ok(Answer::Unavailable);
+        return Answer::Unavailable;
     }
-    Ok(Answer::Commit {
+    Answer::Commit {
         pending,
         until: Instant::now() + ANSWER,
-    })
+    }
 }

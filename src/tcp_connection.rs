@@ -20,8 +20,8 @@ use crate::protocol::session::{Action, Session};
 /// Answers that a client may have waiting before we read more of what it sends.
 const WINDOW: usize = 256;
 
-/// Who has not sent the four bytes of the magic by then is no nsqd.
-const MAGIC_DEADLINE: Duration = Duration::from_secs(60);
+/// Who has not identified itself by then is no nsqd, which does it at once.
+const IDENTIFY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client that does not take its answers for so long is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -90,7 +90,11 @@ impl Connection {
             match woken {
                 Woken::Stop => return true,
                 Woken::Tick => {
-                    if let Err(error) = self.tick() {
+                    if !self.session.is_identified() {
+                        tracing::info!(remote = %self.remote, "no IDENTIFY, closing the connection");
+                        return false;
+                    }
+                    if let Err(error) = self.owned.tick() {
                         tracing::info!(remote = %self.remote, %error, "closing the connection");
                         return false;
                     }
@@ -172,8 +176,9 @@ impl Connection {
         input: &mut [u8],
         read: bool,
     ) -> Woken {
-        let no_magic = (!self.session.has_begun()).then(|| self.opened + MAGIC_DEADLINE);
-        let tick = self.owned.next_tick().or(no_magic);
+        let nobody = !self.session.is_identified();
+        let nobody = nobody.then(|| self.opened + IDENTIFY_DEADLINE);
+        let tick = self.owned.next_tick().or(nobody);
         let at = tick.unwrap_or_else(Instant::now);
         let answered = async {
             match self.waiting.front_mut() {
@@ -191,13 +196,6 @@ impl Connection {
             count = self.stream.read(input), if read => Woken::Read(count),
             () = tokio::time::sleep_until(at.into()), if tick.is_some() => Woken::Tick,
         }
-    }
-
-    fn tick(&mut self) -> raftlookupd_raft::Result<()> {
-        if !self.session.has_begun() {
-            self.session.end_of_input();
-        }
-        self.owned.tick()
     }
 
     fn log_failure(&self, error: &ProtocolError) {

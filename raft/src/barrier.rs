@@ -22,7 +22,7 @@ const CATCH_UP: Duration = Duration::from_millis(500);
 
 /// After this long without a single successful round, requests are not kept waiting: the
 /// cluster is not just electing.
-const HOPELESS: Duration = Duration::from_secs(5);
+const HOPELESS: Duration = Duration::from_secs(3);
 
 /// Between two rounds that find out whether hope is back.
 const PROBE: Duration = Duration::from_millis(100);

@@ -35,16 +35,29 @@ const RETRY: Duration = Duration::from_millis(20);
 /// The fate of a submitted event: `Ok` when it is committed. Dropping it changes nothing about
 /// the event.
 #[derive(Debug)]
-pub struct Pending(oneshot::Receiver<std::result::Result<(), Refusal>>);
+pub struct Pending {
+    fate: oneshot::Receiver<std::result::Result<(), Refusal>>,
+    ordinal: u64,
+}
+
+impl Pending {
+    /// The event's place among all that this member submitted; see
+    /// [`Registry::is_decided`](crate::Registry::is_decided).
+    pub fn ordinal(&self) -> u64 {
+        self.ordinal
+    }
+}
 
 impl Future for Pending {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.0).poll(context).map(|fate| match fate {
-            Ok(fate) => fate.map_err(Error::Refused),
-            Err(_) => Err(Error::OutcomeUnknown),
-        })
+        Pin::new(&mut self.fate)
+            .poll(context)
+            .map(|fate| match fate {
+                Ok(fate) => fate.map_err(Error::Refused),
+                Err(_) => Err(Error::OutcomeUnknown),
+            })
     }
 }
 
@@ -56,13 +69,15 @@ pub(crate) struct Batcher {
     incarnation: u64,
     queue: Mutex<Queue>,
     arrived: Notify,
-    committed: AtomicU64,
+    /// Events whose fate is known: the first so many that were submitted.
+    decided: AtomicU64,
 }
 
 #[derive(Default)]
 struct Queue {
     events: VecDeque<(Event, Fate)>,
     bytes: usize,
+    submitted: u64,
     closed: bool,
 }
 
@@ -81,7 +96,7 @@ impl Batcher {
             incarnation,
             queue: Mutex::default(),
             arrived: Notify::new(),
-            committed: AtomicU64::new(0),
+            decided: AtomicU64::new(0),
         });
         tasks.spawn(batcher.clone().run(link, failure));
         batcher
@@ -98,14 +113,21 @@ impl Batcher {
             return Err(Error::Stopping);
         }
         let bytes = size_of(&event);
-        if queue.bytes + bytes > QUEUE_BYTES {
+        // The end of a session must not be lost; there is one for each at most.
+        let must_pass = matches!(event, Event::Detach { .. });
+        if queue.bytes + bytes > QUEUE_BYTES && !must_pass {
             return Err(Error::QueueFull);
         }
         queue.bytes += bytes;
+        queue.submitted += 1;
+        let ordinal = queue.submitted;
         queue.events.push_back((event, fate));
         drop(queue);
         self.arrived.notify_one();
-        Ok(Pending(pending))
+        Ok(Pending {
+            fate: pending,
+            ordinal,
+        })
     }
 
     /// Takes no more events and sends none; what waits is left undone.
@@ -118,7 +140,7 @@ impl Batcher {
     pub(crate) fn counts(&self) -> (usize, u64) {
         (
             self.queue().events.len(),
-            self.committed.load(Ordering::Relaxed),
+            self.decided.load(Ordering::Acquire),
         )
     }
 
@@ -145,8 +167,8 @@ impl Batcher {
                     return;
                 }
             };
-            self.committed
-                .fetch_add(fates.len() as u64, Ordering::Relaxed);
+            self.decided
+                .fetch_add(fates.len() as u64, Ordering::Release);
             let mut refused = refused.into_iter().peekable();
             for (position, fate) in (0u32..).zip(fates) {
                 let refusal = refused.next_if(|(refused, _)| *refused == position);

@@ -1,9 +1,10 @@
-//! Keeps the log short in bytes; openraft itself only counts entries.
+//! Keeps the log short in bytes (openraft itself only counts entries), and the store watched.
 
 use std::time::Duration;
 
 use raftlookupd_storage::log_table::LogTable;
 
+use crate::transitions::{Ending, Failure};
 use crate::types::Raft;
 
 /// How often the log's size is looked at.
@@ -11,6 +12,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a snapshot may take before it is asked for again.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Ends the member as soon as the store is not written any more, also when nothing asks it to.
+pub(crate) async fn watch_store(log: LogTable, failure: Failure) {
+    loop {
+        tokio::time::sleep(INTERVAL).await;
+        if let Some(reason) = log.failure() {
+            failure.send_replace(Some(Ending::Storage(reason)));
+            return;
+        }
+    }
+}
 
 /// Has the log purged up to the last applied entry whenever it is longer than this many bytes.
 pub(crate) async fn compact_log(raft: Raft, log: LogTable, longest: u64) {

@@ -33,6 +33,8 @@ pub struct Config {
     pub peer_broadcast_address: String,
     /// How to become part of a cluster, if the data path is empty.
     pub forming: Forming,
+    /// Connections to the peer interface at the same time; each member needs a handful.
+    pub most_peer_connections: usize,
     /// How often the leader shows that it is there.
     pub heartbeat_interval: Duration,
     /// A follower that hears nothing waits for the upper end (the leader's lease) and then for

@@ -15,8 +15,8 @@ use raftlookupd_storage::registration::MemberId;
 use crate::error::{Error, Result};
 use crate::identity::OwnMembership;
 use crate::membership::Membership;
-use crate::peer_client::PeerClient;
-use crate::peer_message::{FormedCluster, Hello, HelloAnswer, Join, JoinAnswer, Promote};
+use crate::peer_client::{CallError, PeerClient};
+use crate::peer_message::{Declined, FormedCluster, Hello, HelloAnswer, Join, JoinAnswer, Promote};
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
 /// Between two attempts to find the others.
@@ -63,7 +63,8 @@ pub(crate) fn alone(me: PeerNode) -> OwnMembership {
 /// joins it. Waits as long as it takes.
 ///
 /// # Errors
-/// [`Error::Membership`] if the members were started with different lists.
+/// [`Error::Membership`] if the members were started with different lists, an address leads to
+/// somebody else, or our name belongs to a living member.
 pub(crate) async fn with_others(
     me: &Hello,
     address: &str,
@@ -74,16 +75,18 @@ pub(crate) async fn with_others(
         let answers = ask_all(me, peers).await;
         for (name, answer) in &answers {
             let Some(answer) = answer else { continue };
-            if let Some(formed) = &answer.formed {
-                if let Some(own) = place_in(formed, me) {
-                    return Ok(own);
-                }
-                if let Some(own) = join(formed, me, address, peers).await {
-                    return Ok(own);
-                }
+            check_name(name, answer)?;
+            let Some(formed) = &answer.formed else {
+                check_list(name, me, answer)?;
                 continue;
+            };
+            if let Some(own) = place_in(formed, me) {
+                return Ok(own);
             }
-            check(name, me, answer)?;
+            check_addresses(me, formed)?;
+            if let Some(own) = join(formed, me, address, peers).await? {
+                return Ok(own);
+            }
         }
         let first = me.initial.first().is_some_and(|(name, _)| *name == me.name);
         let fresh: Option<Vec<&HelloAnswer>> = answers.values().map(Option::as_ref).collect();
@@ -203,9 +206,11 @@ async fn join(
     me: &Hello,
     address: &str,
     peers: &PeerClient,
-) -> Option<OwnMembership> {
-    let leader = formed.leader?;
-    let (_, leader) = formed.members.iter().find(|(id, _)| *id == leader)?;
+) -> Result<Option<OwnMembership>> {
+    let members = formed.members.iter();
+    let Some((_, leader)) = members.clone().find(|(id, _)| Some(*id) == formed.leader) else {
+        return Ok(None);
+    };
     tracing::info!(
         cluster = %format_args!("{:032x}", formed.cluster),
         leader = leader.name,
@@ -217,14 +222,17 @@ async fn join(
         instance: me.instance,
     };
     match peers.ask(&leader.address, &Join { node }, CHANGE).await {
-        Ok(JoinAnswer { cluster, id }) => Some(OwnMembership {
+        Ok(JoinAnswer { cluster, id }) => Ok(Some(OwnMembership {
             cluster,
             id,
             founding: None,
-        }),
+        })),
+        Err(CallError::Declined(taken @ Declined::NameTaken { .. })) => {
+            Err(Error::Membership(taken.to_string()))
+        }
         Err(error) => {
             tracing::info!(%error, "not admitted yet");
-            None
+            Ok(None)
         }
     }
 }
@@ -250,18 +258,40 @@ fn found(me: &Hello, others: &[&HelloAnswer]) -> OwnMembership {
     }
 }
 
-fn check(name: &str, me: &Hello, answer: &HelloAnswer) -> Result<()> {
-    if answer.me.name != *name {
-        return Err(Error::Membership(format!(
-            "--initial-cluster: the address of {name} leads to a member called {}",
-            answer.me.name
-        )));
+fn check_name(name: &str, answer: &HelloAnswer) -> Result<()> {
+    if answer.me.name == *name {
+        return Ok(());
     }
-    if answer.me.initial != me.initial {
-        return Err(Error::Membership(format!(
-            "--initial-cluster: {name} was started with another list; \
-             it must be the same at every member"
-        )));
+    Err(Error::Membership(format!(
+        "--initial-cluster: the address of {name} leads to a member called {}",
+        answer.me.name
+    )))
+}
+
+fn check_list(name: &str, me: &Hello, answer: &HelloAnswer) -> Result<()> {
+    if answer.me.initial == me.initial {
+        return Ok(());
+    }
+    Err(Error::Membership(format!(
+        "--initial-cluster: {name} was started with another list; \
+         it must be the same at every member"
+    )))
+}
+
+/// A cluster whose members are elsewhere than in our list is somebody else's: one wrong address
+/// must not make us a member of it.
+fn check_addresses(me: &Hello, formed: &FormedCluster) -> Result<()> {
+    for (name, address) in me.initial.iter().filter(|(name, _)| *name != me.name) {
+        let known = formed.members.iter().find(|(_, node)| node.name == *name);
+        if let Some((_, node)) = known
+            && node.address != *address
+        {
+            return Err(Error::Membership(format!(
+                "--initial-cluster: {name} is at {address} in our list, but at {} for the \
+                 cluster that answers there",
+                node.address
+            )));
+        }
     }
     Ok(())
 }

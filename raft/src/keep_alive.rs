@@ -106,7 +106,7 @@ impl Liveness {
             let heard = heard.filter(|heard| *heard >= leading_since);
             let silence = heard.unwrap_or(leading_since).elapsed();
             let event = match suspended {
-                false if silence > self.timeout => {
+                false if silence > self.timeout && *member != self.me => {
                     tracing::warn!(
                         member = node.name,
                         ?silence,
@@ -123,11 +123,32 @@ impl Liveness {
                 }
                 _ => continue,
             };
-            // Judged again at the next turn, should it not be queued or not be applied by then;
-            // the events are idempotent.
-            if let Err(error) = self.batcher.submit(event) {
-                tracing::warn!(%error, "could not suspend or resume a member");
-            }
+            self.submit(event);
+        }
+        for member in self.left_behind(metrics) {
+            tracing::warn!(
+                member,
+                "the member has left the cluster: its nsqds go with it"
+            );
+            self.submit(Event::RemoveMember { member });
+        }
+    }
+
+    /// Members that the registry knows and the cluster does not know any more. The leader that
+    /// removed them may have died before it said so.
+    fn left_behind(&self, metrics: &RaftMetrics) -> Vec<MemberId> {
+        let membership = metrics.membership_config.membership();
+        self.state.read(|db| {
+            let gone = |id: &MemberId| membership.get_node(id).is_none();
+            db.present_members().filter(gone).collect()
+        })
+    }
+
+    /// Judged again at the next turn, should it not be queued or not be applied by then; the
+    /// events are idempotent.
+    fn submit(&self, event: Event) {
+        if let Err(error) = self.batcher.submit(event) {
+            tracing::warn!(%error, "could not say what became of a member");
         }
     }
 }

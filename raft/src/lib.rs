@@ -10,7 +10,7 @@
 //! - Peers: `peer_message`, `peer_client`, `peer_listener`, `peer_server`: HTTP/1.1 with encoded
 //!   bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
-//!   (changes, decided by the leader).
+//!   (changes, decided by the leader), `removal` (noticed by who was removed).
 //! - Watching: `keep_alive` (members that stay away), `leader_watch` (quicker elections),
 //!   `transitions` (the log), `compaction`.
 //!
@@ -41,6 +41,7 @@ mod peer_server;
 mod proposer;
 mod registry;
 mod registry_state;
+mod removal;
 pub mod state_machine;
 mod status;
 mod transitions;

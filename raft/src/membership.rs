@@ -10,20 +10,26 @@ use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Mutex;
 
 use crate::batcher::Batcher;
-use crate::peer_message::{Declined, JoinAnswer, Promote, Reply};
+use crate::peer_client::PeerClient;
+use crate::peer_message::{Declined, Hello, JoinAnswer, Promote, Reply};
 use crate::registry_state::RegistryState;
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
 /// A learner that misses at most this many entries is ready to vote.
 const READY_LAG: u64 = 100;
 
+/// For a question to a member that may be gone.
+const ANSWER: Duration = Duration::from_millis(500);
+
 /// A change that has not happened by then is asked for again.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The leader's say in who belongs to the cluster.
 pub(crate) struct Membership {
+    me: Hello,
     cluster: u128,
     raft: Raft,
+    peers: PeerClient,
     state: Arc<RegistryState>,
     batcher: Arc<Batcher>,
     changing: Mutex<()>,
@@ -31,14 +37,18 @@ pub(crate) struct Membership {
 
 impl Membership {
     pub(crate) fn new(
+        me: Hello,
         cluster: u128,
         raft: Raft,
+        peers: PeerClient,
         state: Arc<RegistryState>,
         batcher: Arc<Batcher>,
     ) -> Self {
         Membership {
+            me,
             cluster,
             raft,
+            peers,
             state,
             batcher,
             changing: Mutex::const_new(()),
@@ -58,6 +68,7 @@ impl Membership {
         if crate::leader_link::read_index(&self.raft).await.is_none() {
             return Err(Declined::NotLeader);
         }
+        self.check_name_is_free(&node, &metrics).await?;
         // A removed member is no longer in the membership, but its row stays in the registry.
         let in_membership = members().map(|(id, _)| *id).max();
         let in_registry = self.state.read(|db| db.last_member());
@@ -74,6 +85,24 @@ impl Membership {
             Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
             Err(_) => Err(Declined::NotLeader),
         }
+    }
+
+    /// A member is replaced by one of its name because it lost its disk. One that still answers
+    /// with its old instance has lost nothing: somebody was given the wrong name.
+    async fn check_name_is_free(&self, node: &PeerNode, metrics: &RaftMetrics) -> Reply<()> {
+        for (_, known) in metrics.membership_config.nodes() {
+            if known.name != node.name {
+                continue;
+            }
+            let answer = self.peers.ask(&known.address, &self.me, ANSWER).await;
+            if answer.is_ok_and(|answer| answer.me.instance == known.instance) {
+                return Err(Declined::NameTaken {
+                    name: known.name.clone(),
+                    address: known.address.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Notes where a member is reached, and makes a learner that has caught up a voter, in place

@@ -16,9 +16,6 @@ use tokio::sync::watch;
 
 use crate::accept::accept;
 
-/// A handful for each member; strangers must not take more of our files than this.
-const MOST_CONNECTIONS: usize = 256;
-
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
 /// Longer than a peer keeps an idle one.
 const HEAD_DEADLINE: Duration = Duration::from_secs(30);
@@ -28,12 +25,17 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Serves the peer interface until `stop` becomes true; open connections are broken then, for
 /// whoever keeps one must not go on talking to a member that is gone.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: watch::Receiver<bool>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    most_connections: usize,
+    router: Router,
+    stop: watch::Receiver<bool>,
+) {
     let stopping = stop.clone();
     accept(
         "PEERS",
         listener,
-        MOST_CONNECTIONS,
+        most_connections,
         stop,
         |stream, _, admission| {
             let (router, mut stop) = (router.clone(), stopping.clone());

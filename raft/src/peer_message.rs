@@ -54,6 +54,14 @@ pub(crate) enum Declined {
     /// Only a leader with a quorum could answer.
     #[error("it is not the leader, or has no quorum")]
     NotLeader,
+    /// There is a living member of that name.
+    #[error("a member called {name} is alive at {address}; every member needs a name of its own")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where the living one is reached.
+        address: String,
+    },
     /// Something in the request makes it impossible.
     #[error("{0}")]
     Refused(String),

@@ -25,6 +25,7 @@ use crate::peer_message::{
     PeerRequest, Promote, ReadIndex, Reply, SubmitBatch,
 };
 use crate::proposer::Proposer;
+use crate::registry_state::RegistryState;
 use crate::types::{Raft, TypeConfig};
 
 /// Several times the longest honest message: an AppendEntries with one large entry.
@@ -36,6 +37,7 @@ pub(crate) struct Running {
     pub(crate) id: MemberId,
     pub(crate) raft: Raft,
     pub(crate) proposer: Arc<Proposer>,
+    pub(crate) state: Arc<RegistryState>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) signs_of_life: Arc<SignsOfLife>,
@@ -45,6 +47,7 @@ pub(crate) struct Running {
 #[derive(Default)]
 pub(crate) struct LeaderContact {
     heard: Mutex<Option<Instant>>,
+    current: Mutex<Option<Instant>>,
     leaving: Mutex<Option<MemberId>>,
     goodbye: Notify,
 }
@@ -53,6 +56,15 @@ impl LeaderContact {
     /// When this member last accepted a message of the leader.
     pub(crate) fn heard(&self) -> Option<Instant> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the registry here last showed all that the leader called committed.
+    pub(crate) fn current(&self) -> Option<Instant> {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_current(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Waits for a leader to say goodbye; who it is.
@@ -179,9 +191,13 @@ async fn append(State(server): Peer, body: Bytes) -> Answer {
         Ok(received) => received,
         Err(declined) => return reply::<Request>(Err(declined)),
     };
+    let committed = request.leader_commit.map_or(0, |id| id.index);
     let answer = running.raft.append_entries(request).await;
     if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
         running.leader_contact.hear();
+        if running.state.applied() >= committed {
+            running.leader_contact.is_current();
+        }
     }
     reply::<Request>(Ok(answer))
 }
@@ -201,7 +217,9 @@ async fn snapshot(State(server): Peer, body: Bytes) -> Answer {
         Err(declined) => return reply::<Request>(Err(declined)),
     };
     let answer = running.raft.install_snapshot(request).await;
-    running.leader_contact.hear();
+    if answer.is_ok() {
+        running.leader_contact.hear();
+    }
     reply::<Request>(Ok(answer))
 }
 

@@ -11,11 +11,11 @@ use raftlookupd_storage::registration::{MemberId, SessionId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::store::Store;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::barrier::Barrier;
 use crate::batcher::{Batcher, Pending};
-use crate::compaction::compact_log;
+use crate::compaction::{compact_log, watch_store};
 use crate::config::{Config, LONGEST_LOG};
 use crate::error::{Error, Result};
 use crate::forming::{self, Forming};
@@ -32,9 +32,10 @@ use crate::peer_message::{Hello, LeaderLeaves, Promote};
 use crate::peer_server::{LeaderContact, PeerServer, Running};
 use crate::proposer::Proposer;
 use crate::registry_state::RegistryState;
+use crate::removal::watch_removal;
 use crate::state_machine::StateMachine;
 use crate::status::{MemberStatus, Status};
-use crate::transitions::{self, Failure, log_transitions};
+use crate::transitions::{self, Ending, Failure, log_transitions};
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
 /// How long a stopping leader waits for the others to take note.
@@ -69,7 +70,7 @@ struct Inner {
     sessions: AtomicU64,
     log: LogTable,
     store: Mutex<Option<Store>>,
-    tasks: Mutex<JoinSet<()>>,
+    tasks: AbortHandle,
 }
 
 impl Registry {
@@ -97,12 +98,19 @@ impl Registry {
         let listener = into_tokio(config.peer_listener)?;
         tasks.spawn(peer_listener::serve(
             listener,
+            config.most_peer_connections,
             server.clone().router(),
             closed,
         ));
 
         let own = match identity.membership.clone() {
             Some(own) => own,
+            None if store.log().vote()?.is_some() => {
+                return Err(Error::Storage(raftlookupd_storage::Error::Corrupt {
+                    path: config.data_path,
+                    what: "it has a log, but its identity is missing".into(),
+                }));
+            }
             None => {
                 let address = &config.peer_broadcast_address;
                 let own = match &config.forming {
@@ -140,7 +148,14 @@ impl Registry {
             &mut tasks,
         );
         let barrier = Barrier::start(link, state.clone(), &mut tasks);
-        let membership = Membership::new(own.cluster, raft.clone(), state.clone(), batcher.clone());
+        let membership = Membership::new(
+            hello.clone(),
+            own.cluster,
+            raft.clone(),
+            peers.clone(),
+            state.clone(),
+            batcher.clone(),
+        );
         let membership = Arc::new(membership);
         let leader_contact = Arc::new(LeaderContact::default());
         let signs_of_life = Arc::new(SignsOfLife::default());
@@ -149,6 +164,7 @@ impl Registry {
             id: own.id,
             raft: raft.clone(),
             proposer,
+            state: state.clone(),
             membership: membership.clone(),
             leader_contact: leader_contact.clone(),
             signs_of_life: signs_of_life.clone(),
@@ -164,7 +180,7 @@ impl Registry {
             lease: config.election_timeout.end,
         };
         tasks.spawn(watch_leader(
-            hello,
+            hello.clone(),
             own.id,
             raft.clone(),
             peers.clone(),
@@ -188,6 +204,15 @@ impl Registry {
         };
         tasks.spawn(liveness.run());
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
+        tasks.spawn(watch_removal(
+            hello.clone(),
+            own.cluster,
+            own.id,
+            raft.clone(),
+            peers.clone(),
+            failure.clone(),
+        ));
+        tasks.spawn(watch_store(store.log(), failure.clone()));
         let place = Promote {
             id: own.id,
             address: config.peer_broadcast_address,
@@ -213,12 +238,12 @@ impl Registry {
                 barrier,
                 peers,
                 leader_contact,
-                failure,
+                failure: failure.clone(),
                 close_peers,
                 sessions: AtomicU64::new(0),
                 log: store.log(),
                 store: Mutex::new(Some(store)),
-                tasks: Mutex::new(tasks),
+                tasks: tokio::spawn(supervise(tasks, failure)).abort_handle(),
             }),
         })
     }
@@ -243,6 +268,12 @@ impl Registry {
     /// [`Error::QueueFull`] or [`Error::Stopping`]; the event is not queued then.
     pub fn submit(&self, event: Event) -> Result<Pending> {
         self.inner.batcher.submit(event)
+    }
+
+    /// Whether the fate of the event with this [`Pending::ordinal`] is known, and so of all
+    /// before it; 0 stands for no event.
+    pub fn is_decided(&self, ordinal: u64) -> bool {
+        self.inner.batcher.counts().1 >= ordinal
     }
 
     /// Submits an event and waits for its fate.
@@ -281,8 +312,8 @@ impl Registry {
         self.inner.raft.metrics().borrow().current_leader.is_some()
     }
 
-    /// For how long this member may have missed changes: the time since it last heard the leader
-    /// or, leading itself, a quorum.
+    /// For how long this member may have missed changes: the time since it last showed all that
+    /// the leader called committed or, leading itself, heard a quorum.
     pub fn staleness(&self) -> Duration {
         let metrics = self.metrics();
         let confirmed = self.inner.barrier.confirmed();
@@ -290,10 +321,9 @@ impl Registry {
             let quorum = metrics.millis_since_quorum_ack.map(Duration::from_millis);
             return quorum.unwrap_or_else(|| confirmed.elapsed());
         }
-        let heard = self.inner.leader_contact.heard();
-        heard
-            .map_or(confirmed, |heard| heard.max(confirmed))
-            .elapsed()
+        let current = self.inner.leader_contact.current();
+        let current = current.map_or(confirmed, |current| current.max(confirmed));
+        current.elapsed()
     }
 
     /// What an operator wants to know.
@@ -347,10 +377,7 @@ impl Registry {
             self.say_goodbye().await;
         }
         inner.close_peers.send_replace(true);
-        {
-            let mut tasks = inner.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            tasks.abort_all();
-        }
+        inner.tasks.abort();
         if let Err(error) = inner.raft.shutdown().await {
             tracing::warn!(%error, "raft did not stop cleanly");
         }
@@ -395,6 +422,19 @@ impl Registry {
 
     fn metrics(&self) -> RaftMetrics {
         self.inner.raft.metrics().borrow().clone()
+    }
+}
+
+/// Ends the member when a task that it cannot do without has panicked: without its barrier, say,
+/// it would answer stale for ever. Aborting this aborts all of them.
+async fn supervise(mut tasks: JoinSet<()>, failure: Failure) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended
+            && error.is_panic()
+        {
+            let reason = format!("a task has panicked: {error}");
+            failure.send_replace(Some(Ending::Other(reason)));
+        }
     }
 }
 

@@ -27,6 +27,7 @@ impl Place {
             peer_listener,
             peer_broadcast_address: self.address.clone(),
             forming: self.forming.clone(),
+            most_peer_connections: 64,
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(300)..Duration::from_millis(600),
             member_timeout: Duration::from_secs(300),

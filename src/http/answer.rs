@@ -114,7 +114,7 @@ impl From<HttpError> for Answer {
             HttpError::MethodNotAllowed(allow) => {
                 answer.with(header::ALLOW, HeaderValue::from_static(allow))
             }
-            HttpError::BodyTooLarge => {
+            HttpError::BodyTooLarge | HttpError::BodyTooSlow => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }
             _ => answer,

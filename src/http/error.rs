@@ -22,6 +22,8 @@ pub(crate) enum HttpError {
     MethodNotAllowed(&'static str),
     /// Nobody needs to send us so much.
     BodyTooLarge,
+    /// It did not arrive.
+    BodyTooSlow,
     /// The member is starting, or not part of a cluster yet.
     Loading,
     /// No quorum: what was asked for was not done.
@@ -43,6 +45,7 @@ impl HttpError {
             HttpError::ChannelNotFound => (404, "CHANNEL_NOT_FOUND".into()),
             HttpError::NotFound => (404, "NOT_FOUND".into()),
             HttpError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED".into()),
+            HttpError::BodyTooSlow => (408, "BODY_TOO_SLOW".into()),
             HttpError::BodyTooLarge => (413, "BODY_TOO_LARGE".into()),
             HttpError::Internal => (500, "INTERNAL_ERROR".into()),
             HttpError::Loading => (503, "LOADING".into()),

@@ -1,6 +1,7 @@
 //! The reads: who has what.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use raftlookupd_raft::storage::registration_db::ProducerView;
 use serde::Serialize;
@@ -10,7 +11,7 @@ use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
-use crate::http::read::{Consistency, read};
+use crate::http::read::{Consistency, read, read_within};
 
 /// GET /info: upstream's only field.
 pub(super) fn info(context: &Context) -> Result<Answer, HttpError> {
@@ -29,10 +30,14 @@ pub(super) async fn topics(
     .await
 }
 
+/// nsqd asks for the channels of a new topic before it lets the first message in, and goes on
+/// without those that it does not hear of in time.
+const CHANNELS: Duration = Duration::from_millis(400);
+
 /// GET /channels: an empty list for a topic that is not listed.
 pub(super) async fn channels(context: &Context, query: &Query) -> Result<Answer, HttpError> {
     let topic = query.require("topic", "TOPIC")?;
-    read(context, Consistency::in_query(query)?, |db| {
+    read_within(context, Consistency::in_query(query)?, CHANNELS, |db| {
         let channels: Vec<&str> = db.channels(&topic).into_iter().flatten().collect();
         Answer::json(&BTreeMap::from([("channels", channels)]))
     })

@@ -55,10 +55,23 @@ pub(super) async fn read(
     consistency: Consistency,
     query: impl FnOnce(&RegistrationDb) -> Result<Answer, HttpError>,
 ) -> Result<Answer, HttpError> {
+    read_within(context, consistency, BARRIER, query).await
+}
+
+/// The same for an answer that must not come late.
+///
+/// # Errors
+/// As [`read`].
+pub(super) async fn read_within(
+    context: &Context,
+    consistency: Consistency,
+    barrier: Duration,
+    query: impl FnOnce(&RegistrationDb) -> Result<Answer, HttpError>,
+) -> Result<Answer, HttpError> {
     let registry = context.registry().await?;
     let stale = match consistency {
         Consistency::Stale => true,
-        Consistency::Default => registry.barrier(BARRIER).await.is_err(),
+        Consistency::Default => registry.barrier(barrier).await.is_err(),
         Consistency::Linearizable => {
             registry.barrier(BARRIER).await?;
             false

@@ -6,6 +6,10 @@ use serde_json::Value;
 
 use crate::protocol::error::ProtocolError;
 
+/// All texts together, in bytes: they are replicated and stored with every attachment. Unknown
+/// fields do not count.
+const LONGEST_TEXTS: usize = 16 * 1024;
+
 /// Reads an IDENTIFY body.
 ///
 /// As upstream: unknown keys are ignored, keys match in any case, of duplicates the last counts,
@@ -13,7 +17,8 @@ use crate::protocol::error::ProtocolError;
 ///
 /// # Errors
 /// [`ProtocolError::BodyNotJson`], also for values of the wrong type;
-/// [`ProtocolError::BodyIncomplete`] if a field that must be there is missing, empty or 0.
+/// [`ProtocolError::BodyIncomplete`] if a field that must be there is missing, empty or 0;
+/// [`ProtocolError::BodySizeInvalid`] if the texts are longer than any honest ones.
 pub(crate) fn parse(body: &[u8]) -> Result<(ProducerId, PeerInfo), ProtocolError> {
     let text = String::from_utf8_lossy(body);
     let not_json = |_| ProtocolError::BodyNotJson;
@@ -25,6 +30,16 @@ pub(crate) fn parse(body: &[u8]) -> Result<(ProducerId, PeerInfo), ProtocolError
         && !fields.version.is_empty();
     if !complete {
         return Err(ProtocolError::BodyIncomplete);
+    }
+    let texts = [
+        &fields.broadcast_address,
+        &fields.hostname,
+        &fields.version,
+        &fields.topology_zone,
+        &fields.topology_region,
+    ];
+    if texts.into_iter().map(String::len).sum::<usize>() > LONGEST_TEXTS {
+        return Err(ProtocolError::BodySizeInvalid);
     }
     let id = ProducerId {
         broadcast_address: fields.broadcast_address,
@@ -147,6 +162,16 @@ mod tests {
         let broken =
             b"{\"broadcast_address\":\"h\xff\",\"tcp_port\":1,\"http_port\":1,\"version\":\"v\"}";
         assert_eq!(parse(broken).unwrap().0.broadcast_address, "h\u{fffd}");
+    }
+
+    #[test]
+    fn texts_are_bounded() {
+        let with = |field: &str| {
+            let long = format!(",\"{field}\":\"{}\"}}", "x".repeat(LONGEST_TEXTS));
+            parse(WHOLE.replace('}', &long).as_bytes())
+        };
+        assert_eq!(with("hostname"), Err(ProtocolError::BodySizeInvalid));
+        assert!(with("unknown").is_ok());
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub(crate) const MAGIC: &[u8; 4] = b"  V1";
 pub(crate) const LONGEST_LINE: usize = 16 * 1024;
 
 /// The longest IDENTIFY body, in bytes. nsqd's has some hundred.
-pub(crate) const LONGEST_BODY: usize = 1024 * 1024;
+pub(crate) const LONGEST_BODY: usize = 256 * 1024;
 
 /// What is to be done about something that the nsqd sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -78,9 +78,9 @@ impl Session {
         }
     }
 
-    /// Whether the magic was right.
-    pub(crate) fn has_begun(&self) -> bool {
-        !matches!(self.expect, Expect::Magic)
+    /// Whether there was a valid IDENTIFY.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.identified
     }
 
     /// Takes what was read from the connection. Bounded by the caller, who takes all actions

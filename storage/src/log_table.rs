@@ -275,6 +275,12 @@ impl LogTable {
         self.0.get_meta(COMMITTED_KEY)
     }
 
+    /// Why nothing is written any more; `None` while all is well.
+    pub fn failure(&self) -> Option<String> {
+        let writable = self.0.engine.check_writable();
+        writable.err().map(|error| error.to_string())
+    }
+
     /// The bytes of all entries between the purge point and the end.
     pub fn live_bytes(&self) -> u64 {
         self.0.live_bytes.load(Ordering::Relaxed)

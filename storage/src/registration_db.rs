@@ -484,12 +484,7 @@ impl RegistrationDb {
         for session in sessions {
             self.detach(member, session, log)?;
         }
-        self.change_member(member, log, |row| {
-            *row = MemberRow {
-                incarnation: u64::MAX,
-                ..MemberRow::default()
-            }
-        })
+        self.change_member(member, log, |row| *row = MemberRow::removed())
     }
 
     fn change_member(

@@ -71,6 +71,21 @@ pub struct AttachmentRow {
     pub at: UnixMillis,
 }
 
+impl MemberRow {
+    /// What is left of a member that was removed: no batch of it is ever newer.
+    pub fn removed() -> Self {
+        MemberRow {
+            incarnation: u64::MAX,
+            ..MemberRow::default()
+        }
+    }
+
+    /// Whether this is what is left of a member that was removed.
+    pub fn is_removed(&self) -> bool {
+        self.incarnation == u64::MAX
+    }
+}
+
 impl Row {
     /// The row's key.
     pub fn key(&self) -> Vec<u8> {

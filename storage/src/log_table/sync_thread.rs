@@ -94,7 +94,14 @@ impl Worker {
                     epoch,
                     end,
                 } => self.sync(pending, epoch, end),
-                Job::Mark => self.mark(),
+                Job::Mark => {
+                    // Without it the log is as durable as before, only less of a damage would be
+                    // noticed; tried again at the next turn.
+                    if let Err(error) = self.mark() {
+                        tracing::warn!(%error, "the durable mark is not advanced");
+                    }
+                    Ok(())
+                }
                 Job::Sweep { upto } => self.sweep(upto),
                 Job::End => return self.end(),
             };

@@ -202,6 +202,13 @@ impl RegistrationDb {
         })
     }
 
+    /// The members that have proposed and were not removed.
+    pub fn present_members(&self) -> impl Iterator<Item = MemberId> {
+        let members = self.members.iter();
+        let present = members.filter(|(_, row)| **row != MemberRow::default() && !row.is_removed());
+        present.map(|(member, _)| *member)
+    }
+
     /// The highest member id that ever proposed or was removed.
     pub fn last_member(&self) -> Option<MemberId> {
         self.members.keys().next_back().copied()
@@ -277,8 +284,9 @@ impl Producer {
 
 impl Topic {
     fn is_tombstoned(&self, number: ProducerNumber, lifetimes: Lifetimes) -> bool {
-        // A tombstone from the future (the proposer's clock is ahead of ours) has just been set.
+        // Members' clocks differ: one that seems to come from the near future has just been set.
+        // One from far away comes from a clock that was wrong, and must not hide for ever.
         let set_at = self.tombstones.get(&number);
-        set_at.is_some_and(|at| lifetimes.now.saturating_sub(*at) < lifetimes.tombstone)
+        set_at.is_some_and(|at| lifetimes.now.abs_diff(*at) < lifetimes.tombstone)
     }
 }
