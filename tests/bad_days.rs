@@ -114,6 +114,55 @@ fn different_member_lists_are_refused() {
 }
 
 #[test]
+fn a_living_member_is_not_replaced_by_one_of_its_name() {
+    let cluster = Cluster::start(3, &[]);
+    let mut nsqd = cluster.members[1].nsqd("h1");
+    nsqd.registered("orders", "");
+    let folder = tempfile::tempdir().unwrap();
+    let mut double = Member::new("b", folder.path());
+    double.args.clone_from(&cluster.members[1].args);
+    refuses(&mut double, 1, "a member called b is alive");
+    assert_eq!(cluster.members[0].lookup("orders").unwrap(), ["h1"]);
+}
+
+#[test]
+fn one_wrong_address_does_not_lead_into_another_cluster() {
+    let cluster = Cluster::start(3, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let mut stranger = Member::new("c", folder.path());
+    let other = Member::new("a", folder.path());
+    let prod = &cluster.members;
+    for (list, said) in [
+        (
+            format!("a=127.0.0.1:{},b=127.0.0.1:{}", other.peer, prod[0].peer),
+            "the address of b leads to a member called a",
+        ),
+        (
+            format!("a=127.0.0.1:{},b=127.0.0.1:{}", other.peer, prod[1].peer),
+            "a is at",
+        ),
+    ] {
+        stranger.args = vec![format!(
+            "--initial-cluster={list},c=127.0.0.1:{}",
+            stranger.peer
+        )];
+        refuses(&mut stranger, 1, said);
+    }
+    let status = prod[0].status().unwrap();
+    assert_eq!(status["members"].as_array().unwrap().len(), 3, "{status}");
+    assert_eq!(status["members"][2]["id"], 3, "{status}");
+}
+
+#[test]
+fn a_log_without_its_identity_is_refused() {
+    let mut cluster = Cluster::start(1, &[]);
+    let member = &mut cluster.members[0];
+    assert_eq!(member.terminate(), Some(0));
+    std::fs::remove_file(member.data_path.join("identity")).unwrap();
+    refuses(member, 74, "its identity is missing");
+}
+
+#[test]
 fn a_damaged_store_is_refused_and_nothing_is_deleted() {
     let mut cluster = Cluster::start(1, &[]);
     let mut nsqd = cluster.members[0].nsqd("h1");

@@ -95,8 +95,10 @@ fn a_member_dies_and_is_started_by_the_printed_command() {
     let base_port = free_base_port();
     let dev = Dev::start(folder.path(), base_port);
     dev.wait_for("==> ready: ");
-    let created = http::request(base_port + 201, "POST", "/topic/create?topic=orders");
-    assert_eq!(created.unwrap().status, 200);
+    wait_until("the topic is created", || {
+        let created = http::request(base_port + 201, "POST", "/topic/create?topic=orders");
+        created.is_some_and(|created| created.status == 200)
+    });
 
     kill("-9", &dev.pid("n2"));
     dev.wait_for("was killed by signal 9; to start it again");

@@ -112,3 +112,43 @@ fn an_old_claim_that_is_not_repeated_goes_at_the_first_ping() {
     });
     assert_eq!(cluster.members[1].lookup("kept").unwrap(), ["h1"]);
 }
+
+#[test]
+fn a_claim_that_is_about_to_be_released_is_made_anew() {
+    let cluster = Cluster::start(3, &[]);
+    for (number, member) in cluster.members.iter().cycle().take(30).enumerate() {
+        let topic = format!("t{number}");
+        let mut older = member.nsqd("h1");
+        older.registered(&topic, "billing");
+        // The PING says that this is all it has; then it turns out that it has the topic, too.
+        let mut newer = member.nsqd("h1");
+        assert_eq!(newer.command("PING").unwrap(), "OK");
+        newer.registered(&topic, "billing");
+        assert_eq!(member.lookup(&topic).unwrap(), ["h1"], "{topic}");
+        newer.leave();
+    }
+}
+
+#[test]
+fn one_session_with_very_many_topics_holds_nobody_up() {
+    let cluster = Cluster::start(3, &[]);
+    let member = &cluster.members[cluster.leader()];
+    let mut nsqd = member.nsqd("h1");
+    let mut sent = 0;
+    while sent < 20_000 {
+        let lines: String = (sent..sent + 200)
+            .map(|n| format!("REGISTER t{n}\n"))
+            .collect();
+        nsqd.send(lines.as_bytes()).unwrap();
+        for _ in 0..200 {
+            nsqd.answer().unwrap();
+        }
+        sent += 200;
+    }
+    let started = std::time::Instant::now();
+    assert_eq!(nsqd.command("PING").unwrap(), "OK");
+    let stale = member.get("/lookup?topic=t7&consistency=stale").unwrap();
+    assert!(stale.body.contains("h1"));
+    let took = started.elapsed();
+    assert!(took < std::time::Duration::from_secs(1), "{took:?}");
+}

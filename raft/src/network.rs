@@ -1,9 +1,6 @@
 //! openraft's network traits over [`PeerClient`].
 
-use openraft::AnyError;
-use openraft::error::{
-    InstallSnapshotError, NetworkError, RPCError, RaftError, RemoteError, Unreachable,
-};
+use openraft::error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
@@ -12,7 +9,7 @@ use openraft::raft::{
 use raftlookupd_storage::registration::MemberId;
 use std::time::Duration;
 
-use crate::peer_client::{CallError, PeerClient};
+use crate::peer_client::PeerClient;
 use crate::peer_message::PeerRequest;
 use crate::types::{PeerNode, TypeConfig};
 
@@ -61,13 +58,9 @@ impl PeerConnection {
                 self.node.clone(),
                 error,
             ))),
-            // Unreachable makes openraft pause; a lost message is worth an immediate retry.
-            Err(error @ (CallError::Refused | CallError::Declined(_))) => {
-                Err(RPCError::Unreachable(Unreachable::new(&error)))
-            }
-            Err(CallError::Lost(reason)) => Err(RPCError::Network(NetworkError::new(
-                &AnyError::error(reason),
-            ))),
+            // Only this makes openraft pause. It repeats after any other error at once, for ever:
+            // a peer behind something that accepts and closes would keep a processor busy.
+            Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
         }
     }
 }

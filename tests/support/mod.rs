@@ -5,9 +5,12 @@
 #![allow(dead_code, unreachable_pub)] // each test file is a crate of its own and uses its part
 
 pub mod cluster;
+pub mod history;
 pub mod http;
+pub mod load;
 pub mod member;
 pub mod nsqd;
+pub mod proxy;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -15,7 +18,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Nothing that is waited for takes nearly as long, unless it never happens.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Repeats the question until the answer is `Some`; panics after the deadline.
 pub fn wait_for<T>(what: &str, mut question: impl FnMut() -> Option<T>) -> T {

@@ -21,6 +21,11 @@ impl Nsqd {
         Ok(Nsqd { stream })
     }
 
+    /// How long to wait for an answer.
+    pub fn set_patience(&self, patience: Duration) -> Result<()> {
+        self.stream.set_read_timeout(Some(patience))
+    }
+
     /// Connects and identifies as an nsqd on this host.
     pub fn identified(port: u16, host: &str) -> Result<Nsqd> {
         let mut nsqd = Nsqd::connect(port)?;
