@@ -10,6 +10,7 @@ mod routes;
 mod status;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,12 +96,12 @@ async fn respond(
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
     // Read, so that the connection can be used again.
-    let body = Limited::new(body, LONGEST_BODY).collect();
+    let body = discard(Limited::new(body, LONGEST_BODY));
     let answer = match tokio::time::timeout(BODY_DEADLINE, body).await {
         Err(_) => HttpError::BodyTooSlow.into(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => HttpError::BodyTooLarge.into(),
         Ok(Err(_)) => HttpError::InvalidRequest.into(),
-        Ok(Ok(_)) => answer(&context, &head.method, &head.uri).await,
+        Ok(Ok(())) => answer(&context, &head.method, &head.uri).await,
     };
     let (method, uri, status) = (&head.method, &head.uri, answer.status());
     if ASKED_ALL_THE_TIME.contains(&uri.path()) {
@@ -110,6 +111,14 @@ async fn respond(
         tracing::info!(%method, %uri, status, "HTTP");
     }
     Ok(answer.into_response())
+}
+
+/// Reads a body to its end without keeping it.
+async fn discard(mut body: Limited<Incoming>) -> Result<(), Box<dyn Error + Send + Sync>> {
+    while let Some(frame) = body.frame().await {
+        frame?;
+    }
+    Ok(())
 }
 
 async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri) -> Answer {

@@ -20,6 +20,11 @@ use crate::protocol::reply::OK;
 /// nsqd gives a lookupd one second for each command.
 const ANSWER: Duration = Duration::from_millis(500);
 
+/// How long an answer waits when an earlier event of the session is overdue. An nsqd that waited
+/// half a second a thousand times would tell its other lookupds nothing for minutes, and they
+/// would hide it. Not to wait at all would let a client queue events faster than they commit.
+const BEHIND: Duration = Duration::from_millis(10);
+
 /// An nsqd that has gone is waited for no longer before its connection is closed.
 const DETACH: Duration = Duration::from_secs(1);
 
@@ -40,6 +45,13 @@ pub(crate) enum Answer {
         /// The event's fate.
         pending: Pending,
         /// When `E_UNAVAILABLE` is said instead.
+        until: Instant,
+    },
+    /// `OK` when the event is committed, or when that takes too long.
+    Settle {
+        /// The event's fate.
+        pending: Pending,
+        /// When it is not waited for any longer.
         until: Instant,
     },
     /// `OK` when a barrier has shown that the claim is still there.
@@ -76,6 +88,12 @@ impl Answer {
                     Ok(Ok(())) => Outcome::Say(OK.to_vec()),
                     Ok(Err(Error::Refused(_))) => Outcome::Superseded,
                     Ok(Err(_)) | Err(_) => Outcome::Unavailable,
+                }
+            }
+            Answer::Settle { pending, until } => {
+                match tokio::time::timeout_at(until.into(), pending).await {
+                    Ok(Err(Error::Refused(_))) => Outcome::Superseded,
+                    Ok(_) | Err(_) => Outcome::Say(OK.to_vec()),
                 }
             }
             Answer::Present {
@@ -130,6 +148,9 @@ struct Attached {
     /// The last release that was submitted; a claim that it takes away still looks as if it were
     /// there until its fate is known.
     last_release: u64,
+    /// An event that was submitted, and when: the oldest of which it is not known that it was
+    /// decided.
+    oldest: Option<(u64, Instant)>,
     heard: Instant,
     active: bool,
 }
@@ -165,10 +186,14 @@ impl OwnedSession {
             info,
             at: unix_millis(),
         };
+        let submitted = Instant::now();
         let pending = registry.submit(attach)?;
+        let ordinal = pending.ordinal();
         if registry.has_leader() {
-            // Whether it is committed in time or not, the answer is the same.
-            let _ = tokio::time::timeout(ANSWER, pending).await;
+            // Whether it is committed in time or not, the answer is the same. The barrier brings
+            // the attachment here, so that claims that are there already are seen.
+            let here = async { pending.await.is_ok() && registry.barrier(ANSWER).await.is_ok() };
+            let _ = tokio::time::timeout(ANSWER, here).await;
         }
         let now = Instant::now();
         self.context.metrics.session(SessionEvent::Attached);
@@ -178,6 +203,7 @@ impl OwnedSession {
             repeated: Some(BTreeSet::new()),
             settled_at: now + SETTLED,
             last_release: 0,
+            oldest: Some((ordinal, submitted)),
             heard: now,
             active: true,
         });
@@ -209,14 +235,12 @@ impl OwnedSession {
                 until: Instant::now() + ANSWER,
             });
         }
-        submit(
-            registry,
-            Event::Claim {
-                session,
-                topic,
-                channel,
-            },
-        )
+        let pending = attached.submit(Event::Claim {
+            session,
+            topic,
+            channel,
+        })?;
+        Ok(attached.committed(pending))
     }
 
     /// UNREGISTER.
@@ -227,11 +251,10 @@ impl OwnedSession {
         let Some(attached) = &mut self.attached else {
             return Err(Error::Loading);
         };
-        if let Some(repeated) = &mut attached.repeated {
-            repeated.retain(|(t, c)| *t != topic || (channel.is_some() && *c != channel));
-        }
+        // What was repeated stays so: an nsqd that gives up a channel still has the topic, which
+        // it may never have registered by itself.
         let pending = attached.submit_release(topic, channel)?;
-        Ok(committed(&attached.registry, pending))
+        Ok(attached.committed(pending))
     }
 
     /// PING: the nsqd is alive, and has registered all it has.
@@ -244,7 +267,10 @@ impl OwnedSession {
             attached.settle()?;
             if !attached.active {
                 self.context.metrics.session(SessionEvent::ActiveAgain);
-                attached.set_active(true)?;
+                let pending = attached.set_active(true)?;
+                // Who hears the answer may look whether the nsqd is listed.
+                let until = Instant::now() + attached.patience();
+                return Ok(Answer::Settle { pending, until });
             }
         }
         Ok(Answer::Now(OK.to_vec()))
@@ -366,7 +392,7 @@ impl Attached {
     }
 
     fn submit_release(&mut self, topic: String, channel: Option<String>) -> Result<Pending> {
-        let pending = self.registry.submit(Event::Release {
+        let pending = self.submit(Event::Release {
             session: self.session,
             topic,
             channel,
@@ -375,26 +401,43 @@ impl Attached {
         Ok(pending)
     }
 
-    fn set_active(&mut self, active: bool) -> Result<()> {
+    fn set_active(&mut self, active: bool) -> Result<Pending> {
         let session = self.session;
-        self.registry.submit(Event::SetActive { session, active })?;
+        let pending = self.submit(Event::SetActive { session, active })?;
         self.active = active;
-        Ok(())
+        Ok(pending)
     }
-}
 
-fn submit(registry: &Registry, event: Event) -> Result<Answer> {
-    let pending = registry.submit(event)?;
-    Ok(committed(registry, pending))
-}
-
-/// Without a leader the answer does not wait for the event.
-fn committed(registry: &Registry, pending: Pending) -> Answer {
-    if !registry.has_leader() {
-        return Answer::Unavailable;
+    fn submit(&mut self, event: Event) -> Result<Pending> {
+        let pending = self.registry.submit(event)?;
+        if self
+            .oldest
+            .is_none_or(|(oldest, _)| self.registry.is_decided(oldest))
+        {
+            self.oldest = Some((pending.ordinal(), Instant::now()));
+        }
+        Ok(pending)
     }
-    Answer::Commit {
-        pending,
-        until: Instant::now() + ANSWER,
+
+    fn committed(&self, pending: Pending) -> Answer {
+        match self.patience() {
+            Duration::ZERO => Answer::Unavailable,
+            patience => Answer::Commit {
+                pending,
+                until: Instant::now() + patience,
+            },
+        }
+    }
+
+    /// How long a commit is waited for: not at all without a leader.
+    fn patience(&self) -> Duration {
+        let is_overdue = self.oldest.is_some_and(|(oldest, since)| {
+            since.elapsed() >= ANSWER && !self.registry.is_decided(oldest)
+        });
+        match (self.registry.has_leader(), is_overdue) {
+            (false, _) => Duration::ZERO,
+            (true, true) => BEHIND,
+            (true, false) => ANSWER,
+        }
     }
 }

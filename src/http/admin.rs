@@ -8,9 +8,14 @@ use crate::context::{Context, unix_millis};
 use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
+use crate::protocol::identify::LONGEST_TEXTS;
+use crate::protocol::names::is_valid_name;
 
 /// How long a write may take before its outcome is called unknown. nsqadmin gives 5 seconds.
 const WRITE: Duration = Duration::from_secs(2);
+
+/// A broadcast address, a colon, and an HTTP port of up to 20 characters.
+const LONGEST_NODE: usize = LONGEST_TEXTS + 21;
 
 /// POST /topic/create.
 pub(super) async fn create_topic(context: &Context, query: &Query) -> Result<Answer, HttpError> {
@@ -21,6 +26,10 @@ pub(super) async fn create_topic(context: &Context, query: &Query) -> Result<Ans
 /// POST /topic/delete: also of topics that are not listed, or could not be.
 pub(super) async fn delete_topic(context: &Context, query: &Query) -> Result<Answer, HttpError> {
     let topic = query.require("topic", "TOPIC")?;
+    if !is_valid_name(topic.as_bytes()) {
+        // There is none, and a name of any length need not pass through every member's log.
+        return Ok(Answer::empty());
+    }
     write(context, Event::DeleteTopic { topic }).await
 }
 
@@ -40,6 +49,10 @@ pub(super) async fn delete_channel(context: &Context, query: &Query) -> Result<A
 pub(super) async fn tombstone(context: &Context, query: &Query) -> Result<Answer, HttpError> {
     let topic = query.require("topic", "TOPIC")?;
     let node = query.require("node", "NODE")?;
+    if !is_valid_name(topic.as_bytes()) || node.len() > LONGEST_NODE {
+        // As above.
+        return Ok(Answer::empty());
+    }
     let at = unix_millis();
     write(context, Event::Tombstone { topic, node, at }).await
 }

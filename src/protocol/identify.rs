@@ -8,7 +8,7 @@ use crate::protocol::error::ProtocolError;
 
 /// All texts together, in bytes: they are replicated and stored with every attachment. Unknown
 /// fields do not count.
-const LONGEST_TEXTS: usize = 16 * 1024;
+pub(crate) const LONGEST_TEXTS: usize = 16 * 1024;
 
 /// Reads an IDENTIFY body.
 ///
