@@ -11,7 +11,7 @@
 //!   come back).
 //! - Consumers and nsqadmin: [`http`].
 //! - What both share: [`context`] (what the member is called, and the registry once it has
-//!   loaded), [`accept`], [`open_files`] (how many connections there can be).
+//!   loaded), [`open_files`] (how many connections there can be).
 //! - [`dev`] runs a whole cluster on one machine, each member in a process of its own.
 //!
 //! # Invariants
