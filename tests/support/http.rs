@@ -1,6 +1,6 @@
 //! One HTTP exchange, as a consumer or nsqadmin makes it.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -34,27 +34,73 @@ impl Answer {
 
 /// `None` if the server cannot be reached or breaks off.
 pub fn request(port: u16, method: &str, target: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
+    Client::new(port).exchange(method, target, "close")
+}
+
+/// A client that keeps its connection.
+pub struct Client {
+    port: u16,
+    stream: Option<BufReader<TcpStream>>,
+}
+
+impl Client {
+    pub fn new(port: u16) -> Client {
+        Client { port, stream: None }
+    }
+
+    /// One question; on a new connection if the old one fails.
+    pub fn get(&mut self, target: &str) -> Option<Answer> {
+        let kept = self.stream.is_some();
+        let answer = self.exchange("GET", target, "keep-alive");
+        if answer.is_none() && kept {
+            return self.exchange("GET", target, "keep-alive");
+        }
+        answer
+    }
+
+    fn exchange(&mut self, method: &str, target: &str, connection: &str) -> Option<Answer> {
+        let mut stream = match self.stream.take() {
+            Some(stream) => stream,
+            None => BufReader::new(connect(self.port)?),
+        };
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\
+             Connection: {connection}\r\n\r\n"
+        );
+        stream.get_mut().write_all(request.as_bytes()).ok()?;
+        let answer = read_answer(&mut stream)?;
+        self.stream = (connection == "keep-alive").then_some(stream);
+        Some(answer)
+    }
+}
+
+fn connect(port: u16) -> Option<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_nodelay(true).ok()?;
+    let patience = Some(Duration::from_secs(10));
+    stream.set_read_timeout(patience).ok()?;
+    Some(stream)
+}
+
+fn read_answer(stream: &mut BufReader<TcpStream>) -> Option<Answer> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let mut answer = Answer {
+        status: head.split(' ').nth(1)?.parse().ok()?,
+        head: head.trim_end().to_string(),
+        body: String::new(),
+    };
+    let length = answer.header("Content-Length");
+    let length: usize = length
+        .expect("answers are expected with their length")
+        .parse()
         .ok()?;
-    write!(
-        stream,
-        "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-    )
-    .ok()?;
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).ok()?;
-    let text = String::from_utf8(bytes).ok()?;
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.split(' ').nth(1)?.parse().ok()?;
-    let chunked = head
-        .to_ascii_lowercase()
-        .contains("transfer-encoding: chunked");
-    assert!(!chunked, "answers are expected with their length");
-    Some(Answer {
-        status,
-        head: head.to_string(),
-        body: body.to_string(),
-    })
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).ok()?;
+    answer.body = String::from_utf8(body).ok()?;
+    Some(answer)
 }
