@@ -195,14 +195,17 @@ impl Front {
             let mut dialled = from;
             let mut bytes = vec![0; 16 * 1024];
             let mut lost = false;
+            let mut late = Duration::ZERO;
             while let Ok(count) = source.read(&mut bytes).await {
                 let link = self.state(&mut dialled).await;
                 lost |= link == Link::Stall;
-                let late = match link {
+                late = match link {
                     Link::Slow(late) => late,
+                    // The end of a connection travels as long as the bytes before it, so that
+                    // who receives them can act on them.
+                    _ if count == 0 => late,
                     _ => Duration::ZERO,
                 };
-                // The end of the connection, too, arrives when its time has come.
                 if !lost
                     && leave
                         .send((Instant::now() + late, bytes[..count].to_vec()))
