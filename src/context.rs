@@ -51,9 +51,9 @@ impl Context {
     }
 
     /// The times that queries about producers need.
-    pub(crate) fn lifetimes(&self) -> Lifetimes {
+    pub(crate) fn lifetimes(&self, registry: &Registry) -> Lifetimes {
         Lifetimes {
-            now: unix_millis(),
+            now: registry.now(),
             tombstone: millis(self.tombstone_lifetime),
         }
     }

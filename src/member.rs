@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::context::Context;
+use crate::context::{Context, unix_millis};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::open_files::raise_limit;
@@ -178,6 +178,7 @@ fn registry_config(
         heartbeat_interval: config.heartbeat_interval,
         election_timeout: config.election_timeout,
         member_timeout: config.inactive_producer_timeout,
+        wall_clock: unix_millis(),
         snapshot_count: config.snapshot_count,
     })
 }

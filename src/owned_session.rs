@@ -13,7 +13,7 @@ use raftlookupd_raft::storage::event::Event;
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, SessionId};
 use raftlookupd_raft::{Error, Pending, Registry, Result};
 
-use crate::context::{Context, unix_millis};
+use crate::context::Context;
 use crate::metrics::SessionEvent;
 use crate::protocol::reply::OK;
 
@@ -184,7 +184,7 @@ impl OwnedSession {
             session,
             remote_address: self.remote_address.clone(),
             info,
-            at: unix_millis(),
+            at: registry.now(),
         };
         let submitted = Instant::now();
         let pending = registry.submit(attach)?;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use raftlookupd_storage::registration::UnixMillis;
+
 use crate::error::{Error, Result};
 use crate::forming::Forming;
 
@@ -42,6 +44,9 @@ pub struct Config {
     pub election_timeout: Range<Duration>,
     /// A member that is not heard for so long is suspended: its nsqds are hidden.
     pub member_timeout: Duration,
+    /// What the member's own clock says now; the cluster's time counts as soon as a leader is
+    /// heard.
+    pub wall_clock: UnixMillis,
     /// A snapshot is taken, and the log purged, every so many entries.
     pub snapshot_count: u64,
 }

@@ -16,8 +16,9 @@ use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 
 use crate::batcher::Batcher;
+use crate::cluster_clock::ClusterClock;
 use crate::peer_client::PeerClient;
-use crate::peer_message::KeepAlive;
+use crate::peer_message::{KeepAlive, LeadersTime};
 use crate::registry_state::RegistryState;
 use crate::types::{Raft, RaftMetrics};
 
@@ -56,6 +57,7 @@ pub(crate) struct Liveness {
     pub(crate) state: Arc<RegistryState>,
     pub(crate) batcher: Arc<Batcher>,
     pub(crate) signs: Arc<SignsOfLife>,
+    pub(crate) clock: Arc<ClusterClock>,
     /// How long a member may be silent.
     pub(crate) timeout: Duration,
 }
@@ -92,8 +94,11 @@ impl Liveness {
         };
         let sign = KeepAlive { member: self.me };
         let given = self.peers.call(leader, &node.address, sign, ANSWER).await;
-        if let Err(error) = given {
-            tracing::debug!(leader, %error, "the leader did not hear our sign of life");
+        match given {
+            Ok(LeadersTime(time)) => self.clock.take_over(time),
+            Err(error) => {
+                tracing::debug!(leader, %error, "the leader did not hear our sign of life");
+            }
         }
     }
 

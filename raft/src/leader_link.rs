@@ -6,6 +6,7 @@ use std::time::Duration;
 use raftlookupd_storage::event::{BatchResult, MemberBatch};
 use raftlookupd_storage::registration::MemberId;
 
+use crate::cluster_clock::ClusterClock;
 use crate::peer_client::PeerClient;
 use crate::peer_message::{PeerRequest, ReadIndex, SubmitBatch};
 use crate::proposer::Proposer;
@@ -24,6 +25,7 @@ pub(crate) struct LeaderLink {
     raft: Raft,
     proposer: Arc<Proposer>,
     peers: PeerClient,
+    clock: Arc<ClusterClock>,
 }
 
 enum Leader {
@@ -37,12 +39,14 @@ impl LeaderLink {
         raft: Raft,
         proposer: Arc<Proposer>,
         peers: PeerClient,
+        clock: Arc<ClusterClock>,
     ) -> Self {
         LeaderLink {
             me,
             raft,
             proposer,
             peers,
+            clock,
         }
     }
 
@@ -61,11 +65,15 @@ impl LeaderLink {
     }
 
     /// The index that a read beginning now must see applied; `None` if no leader with a quorum
-    /// said so in time.
+    /// said so in time. The cluster's clock is right afterwards.
     pub(crate) async fn read_index(&self) -> Option<u64> {
         match self.leader()? {
             Leader::Me => read_index(&self.raft).await,
-            Leader::Other { id, address } => self.ask(id, &address, ReadIndex, READ_INDEX).await,
+            Leader::Other { id, address } => {
+                let point = self.ask(id, &address, ReadIndex, READ_INDEX).await?;
+                self.clock.take_over(point.time);
+                Some(point.index)
+            }
         }
     }
 

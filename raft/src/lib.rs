@@ -6,7 +6,8 @@
 //!   peer) -> `proposer` (merges the members' batches into one log entry) -> openraft.
 //! - openraft keeps the log in [`log_store`], applies it through [`state_machine`], and talks to
 //!   peers through `network`.
-//! - A read: `barrier` (shared rounds) -> `leader_link` (read index) -> `registry_state`.
+//! - A read: `barrier` (shared rounds) -> `leader_link` (read index) -> `registry_state`; by the
+//!   leader's clock, which `cluster_clock` carries on.
 //! - Peers: `peer_message`, `peer_client`, `peer_listener`, `peer_server`: HTTP/1.1 with encoded
 //!   bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
@@ -23,6 +24,7 @@
 pub mod accept;
 mod barrier;
 mod batcher;
+mod cluster_clock;
 mod compaction;
 mod config;
 pub mod error;

@@ -6,7 +6,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use raftlookupd_storage::event::{BatchResult, MemberBatch};
-use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +103,16 @@ peer_request!(SubmitBatch, "/registry/batch", BatchResult);
 /// Up to which index must the log be applied, for a read that begins now?
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct ReadIndex;
-peer_request!(ReadIndex, "/registry/read-index", u64);
+peer_request!(ReadIndex, "/registry/read-index", ReadPoint);
+
+/// What a leader with a quorum says of a read that begins now.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ReadPoint {
+    /// The index.
+    pub(crate) index: u64,
+    /// The cluster's time.
+    pub(crate) time: UnixMillis,
+}
 
 /// The sender is alive, and so are its sessions.
 #[derive(Debug, Serialize, Deserialize)]
@@ -111,7 +120,11 @@ pub(crate) struct KeepAlive {
     /// The sender.
     pub(crate) member: MemberId,
 }
-peer_request!(KeepAlive, "/registry/keep-alive", ());
+peer_request!(KeepAlive, "/registry/keep-alive", LeadersTime);
+
+/// The answer to [`KeepAlive`], by a leader only: the cluster's time.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct LeadersTime(pub(crate) UnixMillis);
 
 /// The leader is stopping; whoever can should stand for election when its lease is over.
 #[derive(Debug, Serialize, Deserialize)]

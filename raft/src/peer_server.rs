@@ -17,12 +17,13 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
 
+use crate::cluster_clock::ClusterClock;
 use crate::keep_alive::SignsOfLife;
 use crate::leader_link::read_index;
 use crate::membership::Membership;
 use crate::peer_message::{
     Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
-    PeerRequest, Promote, ReadIndex, Reply, SubmitBatch,
+    LeadersTime, PeerRequest, Promote, ReadIndex, ReadPoint, Reply, SubmitBatch,
 };
 use crate::proposer::Proposer;
 use crate::registry_state::RegistryState;
@@ -41,6 +42,7 @@ pub(crate) struct Running {
     pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) signs_of_life: Arc<SignsOfLife>,
+    pub(crate) clock: Arc<ClusterClock>,
 }
 
 /// When the leader was last heard, and whether it has said goodbye.
@@ -233,16 +235,27 @@ async fn submit_batch(State(server): Peer, body: Bytes) -> Answer {
 
 async fn answer_read_index(State(server): Peer, body: Bytes) -> Answer {
     let answer = match server.receive::<ReadIndex>(&body)? {
-        Ok((running, ReadIndex)) => read_index(&running.raft).await.ok_or(Declined::NotLeader),
+        Ok((running, ReadIndex)) => {
+            let index = read_index(&running.raft).await;
+            index.ok_or(Declined::NotLeader).map(|index| ReadPoint {
+                index,
+                time: running.clock.now(),
+            })
+        }
         Err(declined) => Err(declined),
     };
     reply::<ReadIndex>(answer)
 }
 
 async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {
-    let answer = server
-        .receive::<KeepAlive>(&body)?
-        .map(|(running, KeepAlive { member })| running.signs_of_life.hear(member));
+    let answer = server.receive::<KeepAlive>(&body)?;
+    let answer = answer.and_then(|(running, KeepAlive { member })| {
+        running.signs_of_life.hear(member);
+        let leader = running.raft.metrics().borrow().current_leader;
+        let leads = leader == Some(running.id);
+        let time = leads.then(|| LeadersTime(running.clock.now()));
+        time.ok_or(Declined::NotLeader)
+    });
     reply::<KeepAlive>(answer)
 }
 

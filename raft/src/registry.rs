@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::log_table::LogTable;
-use raftlookupd_storage::registration::{MemberId, SessionId};
+use raftlookupd_storage::registration::{MemberId, SessionId, UnixMillis};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::store::Store;
 use tokio::sync::watch;
@@ -15,6 +15,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::barrier::Barrier;
 use crate::batcher::{Batcher, Pending};
+use crate::cluster_clock::ClusterClock;
 use crate::compaction::{compact_log, watch_store};
 use crate::config::{Config, LONGEST_LOG};
 use crate::error::{Error, Result};
@@ -65,6 +66,7 @@ struct Inner {
     barrier: Arc<Barrier>,
     peers: PeerClient,
     leader_contact: Arc<LeaderContact>,
+    clock: Arc<ClusterClock>,
     failure: Failure,
     close_peers: watch::Sender<bool>,
     sessions: AtomicU64,
@@ -138,7 +140,14 @@ impl Registry {
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
 
         let proposer = Proposer::start(raft.clone(), &mut tasks);
-        let link = LeaderLink::new(own.id, raft.clone(), proposer.clone(), peers.clone());
+        let clock = Arc::new(ClusterClock::starting_at(config.wall_clock));
+        let link = LeaderLink::new(
+            own.id,
+            raft.clone(),
+            proposer.clone(),
+            peers.clone(),
+            clock.clone(),
+        );
         let failure = watch::Sender::new(None);
         let batcher = Batcher::start(
             own.id,
@@ -168,6 +177,7 @@ impl Registry {
             membership: membership.clone(),
             leader_contact: leader_contact.clone(),
             signs_of_life: signs_of_life.clone(),
+            clock: clock.clone(),
         });
         if let Some(founding) = &own.founding {
             forming::initialize(&raft, founding).await?;
@@ -200,6 +210,7 @@ impl Registry {
             state: state.clone(),
             batcher: batcher.clone(),
             signs: signs_of_life,
+            clock: clock.clone(),
             timeout: config.member_timeout,
         };
         tasks.spawn(liveness.run());
@@ -238,6 +249,7 @@ impl Registry {
                 barrier,
                 peers,
                 leader_contact,
+                clock,
                 failure: failure.clone(),
                 close_peers,
                 sessions: AtomicU64::new(0),
@@ -305,6 +317,12 @@ impl Registry {
     /// state machine.
     pub fn read<T>(&self, query: impl FnOnce(&RegistrationDb) -> T) -> T {
         self.inner.state.read(query)
+    }
+
+    /// The cluster's time, in milliseconds since the Unix epoch: what stamps events, and what
+    /// tombstones end by. After a [`barrier`](Self::barrier) it is the leader's.
+    pub fn now(&self) -> UnixMillis {
+        self.inner.clock.now()
     }
 
     /// Whether this member knows of a leader.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_raft::storage::event::{Event, Refusal};
 use raftlookupd_raft::{Config, Error, Forming, Registry};
@@ -11,12 +11,16 @@ use tempfile::TempDir;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
+/// Some time.
+const NOON: u64 = 1_700_000_000_000;
+
 /// Where a member lives; it can be started again and again.
 struct Place {
     name: String,
     folder: TempDir,
     address: String,
     forming: Forming,
+    wall_clock: u64,
 }
 
 impl Place {
@@ -31,6 +35,7 @@ impl Place {
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(300)..Duration::from_millis(600),
             member_timeout: Duration::from_secs(300),
+            wall_clock: self.wall_clock,
             snapshot_count: 5_000,
         }
     }
@@ -61,6 +66,7 @@ fn three_places() -> Vec<(Place, TcpListener)> {
                 address: address(&listener),
                 folder: tempfile::tempdir().unwrap(),
                 forming: Forming::Initial(members.clone()),
+                wall_clock: NOON,
                 name,
             };
             (place, listener)
@@ -68,10 +74,14 @@ fn three_places() -> Vec<(Place, TcpListener)> {
         .collect()
 }
 
-/// The members start at once, in whichever order their tasks run.
 async fn start_three() -> Vec<(Place, Registry)> {
+    start_all(three_places()).await
+}
+
+/// The members start at once, in whichever order their tasks run.
+async fn start_all(places: Vec<(Place, TcpListener)>) -> Vec<(Place, Registry)> {
     let mut starting = tokio::task::JoinSet::new();
-    for (place, listener) in three_places() {
+    for (place, listener) in places {
         starting.spawn(async move {
             let registry = Registry::start(place.config(listener)).await.unwrap();
             (place, registry)
@@ -193,6 +203,7 @@ async fn a_cluster_of_one_keeps_what_it_was_told() {
             .unwrap()
             .to_string(),
         forming: Forming::Alone,
+        wall_clock: NOON,
     };
     let first = place.start().await;
     first.write(create("orders"), DEADLINE).await.unwrap();
@@ -203,4 +214,43 @@ async fn a_cluster_of_one_keeps_what_it_was_told() {
     second.barrier(DEADLINE).await.unwrap();
     assert_eq!(topics(&second), ["orders"]);
     assert!(second.new_session() > session);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clocks_that_are_minutes_apart_show_the_same_time() {
+    const MINUTE: u64 = 60_000;
+    let mut places = three_places();
+    for (number, (place, _)) in (0..).zip(&mut places) {
+        place.wall_clock = NOON + number * 10 * MINUTE;
+    }
+    let mut members = start_all(places).await;
+    let begun = Instant::now();
+    for (_, member) in &members {
+        member.barrier(DEADLINE).await.unwrap();
+    }
+    let first = members[0].1.now();
+    let agree = |now: u64| {
+        let elapsed = u64::try_from(begun.elapsed().as_millis()).unwrap();
+        assert!(
+            now.abs_diff(first) <= elapsed + 1_000,
+            "{first}, then {now}"
+        );
+    };
+    for (_, member) in &members {
+        agree(member.now());
+    }
+    // Whoever leads next goes on from there, and so does one that starts with another clock.
+    let leader = members[0].1.status().leader.unwrap();
+    let led = members
+        .iter()
+        .position(|(_, member)| member.member_id() == leader);
+    let (mut place, stopped) = members.remove(led.unwrap());
+    stopped.shutdown().await;
+    drop(stopped);
+    members[0].1.barrier(DEADLINE).await.unwrap();
+    agree(members[0].1.now());
+    place.wall_clock = NOON - 10 * MINUTE;
+    let back = place.start().await;
+    back.barrier(DEADLINE).await.unwrap();
+    agree(back.now());
 }

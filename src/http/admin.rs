@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use raftlookupd_raft::storage::event::Event;
 
-use crate::context::{Context, unix_millis};
+use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
@@ -53,7 +53,10 @@ pub(super) async fn tombstone(context: &Context, query: &Query) -> Result<Answer
         // As above.
         return Ok(Answer::empty());
     }
-    let at = unix_millis();
+    let registry = context.registry().await?;
+    // Afterwards the time is the leader's.
+    registry.barrier(WRITE).await?;
+    let at = registry.now();
     write(context, Event::Tombstone { topic, node, at }).await
 }
 

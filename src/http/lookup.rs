@@ -23,7 +23,7 @@ pub(super) async fn topics(
     context: &Context,
     consistency: Consistency,
 ) -> Result<Answer, HttpError> {
-    read(context, consistency, |db| {
+    read(context, consistency, |db, _| {
         let topics: Vec<&str> = db.topics().collect();
         Answer::json(&BTreeMap::from([("topics", topics)]))
     })
@@ -37,7 +37,7 @@ const CHANNELS: Duration = Duration::from_millis(400);
 /// GET /channels: an empty list for a topic that is not listed.
 pub(super) async fn channels(context: &Context, query: &Query) -> Result<Answer, HttpError> {
     let topic = query.require("topic", "TOPIC")?;
-    read_within(context, Consistency::in_query(query)?, CHANNELS, |db| {
+    read_within(context, Consistency::in_query(query)?, CHANNELS, |db, _| {
         let channels: Vec<&str> = db.channels(&topic).into_iter().flatten().collect();
         Answer::json(&BTreeMap::from([("channels", channels)]))
     })
@@ -52,8 +52,7 @@ pub(super) async fn lookup(context: &Context, query: &Query) -> Result<Answer, H
         producers: Vec<Producer<'a>>,
     }
     let topic = query.require("topic", "TOPIC")?;
-    let lifetimes = context.lifetimes();
-    read(context, Consistency::in_query(query)?, |db| {
+    read(context, Consistency::in_query(query)?, |db, lifetimes| {
         let channels = db.channels(&topic).ok_or(HttpError::TopicNotFound)?;
         let producers = db.producers(&topic, lifetimes).into_iter().flatten();
         Answer::json(&Found {
@@ -76,8 +75,7 @@ pub(super) async fn nodes(
         tombstones: Vec<bool>,
         topics: Vec<&'a str>,
     }
-    let lifetimes = context.lifetimes();
-    read(context, consistency, |db| {
+    read(context, consistency, |db, lifetimes| {
         let nodes: Vec<Node<'_>> = db
             .nodes(lifetimes)
             .map(|node| Node {
@@ -100,7 +98,7 @@ pub(super) async fn debug(
     context: &Context,
     consistency: Consistency,
 ) -> Result<Answer, HttpError> {
-    read(context, consistency, |db| {
+    read(context, consistency, |db, _| {
         let entries = db.debug().map(|entry| {
             let key = format!("{}:{}:{}", entry.category, entry.key, entry.subkey);
             let producers = entry.producers.into_iter();

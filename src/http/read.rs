@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use raftlookupd_raft::Registry;
-use raftlookupd_raft::storage::registration_db::RegistrationDb;
+use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
 use crate::context::Context;
 use crate::http::answer::Answer;
@@ -53,7 +52,7 @@ impl Consistency {
 pub(super) async fn read(
     context: &Context,
     consistency: Consistency,
-    query: impl FnOnce(&RegistrationDb) -> Result<Answer, HttpError>,
+    query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
 ) -> Result<Answer, HttpError> {
     read_within(context, consistency, BARRIER, query).await
 }
@@ -66,7 +65,7 @@ pub(super) async fn read_within(
     context: &Context,
     consistency: Consistency,
     barrier: Duration,
-    query: impl FnOnce(&RegistrationDb) -> Result<Answer, HttpError>,
+    query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
 ) -> Result<Answer, HttpError> {
     let registry = context.registry().await?;
     let stale = match consistency {
@@ -83,17 +82,12 @@ pub(super) async fn read_within(
         (true, _) => "degraded",
     });
     let staleness = stale.then(|| registry.staleness());
-    let answer = answer(&registry, query);
+    let lifetimes = context.lifetimes(&registry);
+    // Errors too are answers that can be stale.
+    let answer = registry.read(|db| query(db, lifetimes));
+    let answer = answer.unwrap_or_else(Answer::from);
     Ok(match staleness {
         Some(staleness) => answer.stale(staleness),
         None => answer,
     })
-}
-
-/// Errors too are answers that can be stale.
-fn answer(
-    registry: &Registry,
-    query: impl FnOnce(&RegistrationDb) -> Result<Answer, HttpError>,
-) -> Answer {
-    registry.read(query).unwrap_or_else(Answer::from)
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// A member of the cluster, by its Raft node id. Never reused within a cluster.
 pub type MemberId = u64;
 
-/// Wall-clock milliseconds since the Unix epoch, stamped by whoever proposed the event.
+/// Milliseconds since the Unix epoch by the cluster's clock, stamped by whoever proposed the event.
 pub type UnixMillis = u64;
 
 /// The end of a name that marks a topic or channel as ephemeral (`nsqlookupd` and `nsqd` alike).

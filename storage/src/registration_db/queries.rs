@@ -284,8 +284,9 @@ impl Producer {
 
 impl Topic {
     fn is_tombstoned(&self, number: ProducerNumber, lifetimes: Lifetimes) -> bool {
-        // Members' clocks differ: one that seems to come from the near future has just been set.
-        // One from far away comes from a clock that was wrong, and must not hide for ever.
+        // One that seems to come from the near future has just been set, by a clock that is a
+        // little ahead. One from far away comes from a clock that was wrong before the cluster was
+        // restarted, and must not hide for ever.
         let set_at = self.tombstones.get(&number);
         set_at.is_some_and(|at| lifetimes.now.abs_diff(*at) < lifetimes.tombstone)
     }
