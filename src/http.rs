@@ -2,7 +2,10 @@
 
 mod admin;
 mod answer;
+mod chunks;
 pub(crate) mod error;
+mod gate;
+mod head;
 mod lookup;
 mod query;
 mod read;
@@ -11,6 +14,9 @@ mod status;
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +28,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use raftlookupd_raft::accept::accept;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::context::Context;
 use answer::Answer;
 use error::HttpError;
+use gate::Gate;
 use routes::Found;
 
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
@@ -42,6 +50,9 @@ const BODY_DEADLINE: Duration = Duration::from_secs(10);
 /// Probes and scrapers ask for these every few seconds.
 const ASKED_ALL_THE_TIME: [&str; 2] = ["/cluster/status", "/metrics"];
 
+/// How long the end of a connection may take.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What is still being answered when the member stops gets this long.
 const STOPPING: Duration = Duration::from_millis(500);
 
@@ -53,10 +64,10 @@ pub(crate) async fn serve(
 ) {
     let most = context.most_connections.http;
     let stopping = stop.clone();
-    accept("HTTP", listener, most, stop, |stream, _, admission| {
+    accept("HTTP", listener, most, stop, |stream, remote, admission| {
         let (context, stop) = (context.clone(), stopping.clone());
         tokio::spawn(async move {
-            serve_connection(stream, context, stop).await;
+            serve_connection(stream, remote, context, stop).await;
             drop(admission);
         });
     })
@@ -65,29 +76,53 @@ pub(crate) async fn serve(
 
 async fn serve_connection(
     stream: TcpStream,
+    remote: SocketAddr,
     context: Arc<Context>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| respond(context.clone(), request));
-    let connection = http1::Builder::new()
+    let service = service_fn(move |request| Box::pin(respond(context.clone(), request)));
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         // As Go's server: a client that has said all may still want the answer.
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
+        .serve_connection(TokioIo::new(Gate::new(stream)), service);
     let stopped = async { drop(stop.wait_for(|stop| *stop).await) };
+    // Everything but the end of the connection, since there may be one more thing to say.
     let mut ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
+        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => Some(ended),
         () = stopped => None,
     };
     if ended.is_none() {
-        connection.as_mut().graceful_shutdown();
-        ended = tokio::time::timeout(STOPPING, connection).await.ok();
+        Pin::new(&mut connection).graceful_shutdown();
+        let rest = poll_fn(|context| connection.poll_without_shutdown(context));
+        ended = tokio::time::timeout(STOPPING, rest).await.ok();
     }
-    if let Some(Err(error)) = ended {
-        tracing::debug!(%error, "HTTP connection");
+    match ended {
+        Some(Err(error)) => tracing::debug!(%remote, %error, "HTTP connection"),
+        Some(Ok(())) => end(connection.into_parts().io.into_inner(), remote).await,
+        None => {}
     }
+}
+
+/// Ends a connection, with an error for what hyper did not get to see.
+async fn end(gate: Gate, remote: SocketAddr) {
+    let (mut stream, malformed) = gate.into_parts();
+    let farewell = async {
+        if let Some(malformed) = malformed {
+            tracing::debug!(%remote, %malformed, "HTTP request");
+            stream.write_all(malformed.answer().as_bytes()).await?;
+        }
+        stream.shutdown().await?;
+        if malformed.is_some() {
+            // Closed with unread bytes in it, the connection would be reset, and the answer lost.
+            let mut unread = [0; 4096];
+            while stream.read(&mut unread).await? > 0 {}
+        }
+        std::io::Result::Ok(())
+    };
+    // However it ends, the connection is closed.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
 async fn respond(

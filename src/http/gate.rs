@@ -1,0 +1,166 @@
+//! A connection as hyper sees it: only clean heads come through.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use axum::body::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::http::chunks::Chunks;
+use crate::http::head::{BodyLength, HeadReader, Malformed, Progress};
+
+/// Read from the socket at once.
+const READ: usize = 8 * 1024;
+
+/// A client's connection. Reading ends at the first malformed head; see
+/// [`malformed`](Gate::malformed).
+#[derive(Debug)]
+pub(super) struct Gate {
+    stream: TcpStream,
+    /// What has arrived and is not looked at yet. One head at most, and what came with it.
+    arrived: Vec<u8>,
+    /// A clean head on its way to the reader.
+    clean: Bytes,
+    expected: Expected,
+    malformed: Option<Malformed>,
+}
+
+#[derive(Debug)]
+enum Expected {
+    Head(HeadReader),
+    Body(u64),
+    Chunks(Chunks),
+}
+
+impl Gate {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Gate {
+            stream,
+            arrived: Vec::new(),
+            clean: Bytes::new(),
+            expected: Expected::Head(HeadReader::default()),
+            malformed: None,
+        }
+    }
+
+    /// The connection, and why reading has ended before its end.
+    pub(super) fn into_parts(self) -> (TcpStream, Option<Malformed>) {
+        (self.stream, self.malformed)
+    }
+
+    /// Gives the reader what has arrived for it; `false` if there is nothing yet.
+    fn give(&mut self, buffer: &mut ReadBuf<'_>) -> bool {
+        loop {
+            if !self.clean.is_empty() {
+                let some = self.clean.len().min(buffer.remaining());
+                buffer.put_slice(&self.clean.split_to(some));
+                return true;
+            }
+            if self.arrived.is_empty() || self.malformed.is_some() {
+                return false;
+            }
+            let some = self.arrived.len().min(buffer.remaining());
+            let body = match &mut self.expected {
+                Expected::Head(reader) => match reader.look(&self.arrived) {
+                    Progress::Incomplete => return false,
+                    Progress::Malformed(malformed) => {
+                        self.malformed = Some(malformed);
+                        return false;
+                    }
+                    Progress::Head(head) => {
+                        self.arrived.drain(..head.length);
+                        self.clean = head.clean.into();
+                        self.expected = match head.body {
+                            BodyLength::Bytes(length) => Expected::Body(length),
+                            BodyLength::Chunked => Expected::Chunks(Chunks::default()),
+                        };
+                        continue;
+                    }
+                },
+                Expected::Body(left) => {
+                    let some = some.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= some as u64;
+                    some
+                }
+                Expected::Chunks(chunks) => chunks.take(&self.arrived[..some]),
+            };
+            buffer.put_slice(&self.arrived[..body]);
+            self.arrived.drain(..body);
+            if self.body_is_over() {
+                self.expected = Expected::Head(HeadReader::default());
+            }
+            if self.arrived.is_empty() && self.arrived.capacity() > READ {
+                // A connection that idles should not hold what one long head needed.
+                self.arrived = Vec::new();
+            }
+            if body > 0 {
+                return true;
+            }
+        }
+    }
+
+    fn body_is_over(&self) -> bool {
+        match &self.expected {
+            Expected::Head(_) => false,
+            Expected::Body(left) => *left == 0,
+            Expected::Chunks(chunks) => chunks.is_over(),
+        }
+    }
+}
+
+impl AsyncRead for Gate {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let gate = self.get_mut();
+        if buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            if gate.give(buffer) || gate.malformed.is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut bytes = [0; READ];
+            let mut read = ReadBuf::new(&mut bytes);
+            ready!(Pin::new(&mut gate.stream).poll_read(context, &mut read))?;
+            if read.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            gate.arrived.extend_from_slice(read.filled());
+        }
+    }
+}
+
+impl AsyncWrite for Gate {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
