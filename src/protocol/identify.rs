@@ -1,8 +1,10 @@
 //! The body of an IDENTIFY, as Go's JSON decoder would read it. PURE.
 
+use std::borrow::Cow;
+
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{IgnoredAny, MapAccess};
 
 use crate::protocol::error::ProtocolError;
 
@@ -13,7 +15,7 @@ pub(crate) const LONGEST_TEXTS: usize = 16 * 1024;
 /// Reads an IDENTIFY body.
 ///
 /// As upstream: unknown keys are ignored, keys match in any case, of duplicates the last counts,
-/// `null` equals absent, and what is no valid UTF-8 is replaced.
+/// `null` equals absent, and what is no valid UTF-8 or UTF-16 is replaced.
 ///
 /// # Errors
 /// [`ProtocolError::BodyNotJson`], also for values of the wrong type;
@@ -22,7 +24,7 @@ pub(crate) const LONGEST_TEXTS: usize = 16 * 1024;
 pub(crate) fn parse(body: &[u8]) -> Result<(ProducerId, PeerInfo), ProtocolError> {
     let text = String::from_utf8_lossy(body);
     let not_json = |_| ProtocolError::BodyNotJson;
-    let body: Option<Fields> = serde_json::from_str(&text).map_err(not_json)?;
+    let body: Option<Fields> = serde_json::from_str(&whole_surrogates(&text)).map_err(not_json)?;
     let fields = body.unwrap_or_default();
     let complete = !fields.broadcast_address.is_empty()
         && fields.tcp_port != 0
@@ -83,51 +85,74 @@ impl<'de> serde::de::Visitor<'de> for FieldsVisitor {
         formatter.write_str("an object")
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
         // Checked, though it is overwritten by the socket's address.
         let mut remote_address = String::new();
         while let Some(key) = map.next_key::<String>()? {
-            let value = map.next_value::<Value>()?;
-            let key = key.to_lowercase();
-            let valid = match key.as_str() {
-                "broadcast_address" => text(value, &mut fields.broadcast_address),
-                "hostname" => text(value, &mut fields.hostname),
-                "version" => text(value, &mut fields.version),
-                "topology_zone" => text(value, &mut fields.topology_zone),
-                "topology_region" => text(value, &mut fields.topology_region),
-                "remote_address" => text(value, &mut remote_address),
-                "tcp_port" => integer(&value, &mut fields.tcp_port),
-                "http_port" => integer(&value, &mut fields.http_port),
-                _ => true,
-            };
-            if !valid {
-                return Err(serde::de::Error::custom(format!("wrong type: {key}")));
+            match key.to_lowercase().as_str() {
+                "broadcast_address" => text(&mut map, &mut fields.broadcast_address)?,
+                "hostname" => text(&mut map, &mut fields.hostname)?,
+                "version" => text(&mut map, &mut fields.version)?,
+                "topology_zone" => text(&mut map, &mut fields.topology_zone)?,
+                "topology_region" => text(&mut map, &mut fields.topology_region)?,
+                "remote_address" => text(&mut map, &mut remote_address)?,
+                "tcp_port" => integer(&mut map, &mut fields.tcp_port)?,
+                "http_port" => integer(&mut map, &mut fields.http_port)?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         Ok(fields)
     }
 }
 
-fn text(value: Value, field: &mut String) -> bool {
-    match value {
-        Value::String(text) => *field = text,
-        Value::Null => {}
-        _ => return false,
+fn text<'de, A: MapAccess<'de>>(map: &mut A, field: &mut String) -> Result<(), A::Error> {
+    if let Some(text) = map.next_value()? {
+        *field = text;
     }
-    true
+    Ok(())
 }
 
-fn integer(value: &Value, field: &mut i64) -> bool {
-    match value {
-        Value::Null => return true,
-        // 4150.0 is a float to Go, whatever its value.
-        _ => match value.as_i64() {
-            Some(number) => *field = number,
-            None => return false,
-        },
+fn integer<'de, A: MapAccess<'de>>(map: &mut A, field: &mut i64) -> Result<(), A::Error> {
+    if let Some(number) = map.next_value()? {
+        *field = number;
     }
-    true
+    Ok(())
+}
+
+/// JSON in which every half of a surrogate pair has become U+FFFD.
+fn whole_surrogates(json: &str) -> Cow<'_, str> {
+    let mut whole = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(found) = json[at..].find('\\') {
+        at += found;
+        let next = json.get(at + 6..).and_then(escaped);
+        let length = match (escaped(&json[at..]), next) {
+            (Some(0xd800..0xdc00), Some(0xdc00..0xe000)) => 12,
+            (Some(0xd800..0xe000), _) => {
+                whole.push_str(&json[copied..at]);
+                whole.push_str("\\ufffd");
+                copied = at + 6;
+                6
+            }
+            // The backslash and the character behind it.
+            _ => 1 + json[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+        at += length;
+    }
+    if copied == 0 {
+        return json.into();
+    }
+    whole.push_str(&json[copied..]);
+    whole.into()
+}
+
+/// The code unit that a text begins with, written as `\u` and four digits.
+fn escaped(text: &str) -> Option<u16> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let all_digits = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    all_digits.then(|| u16::from_str_radix(digits, 16).ok())?
 }
 
 #[cfg(test)]
@@ -162,6 +187,14 @@ mod tests {
         let broken =
             b"{\"broadcast_address\":\"h\xff\",\"tcp_port\":1,\"http_port\":1,\"version\":\"v\"}";
         assert_eq!(parse(broken).unwrap().0.broadcast_address, "h\u{fffd}");
+        let half = WHOLE.replace("h1", "\\ud800h\\udc00\\ud83d\\ude00");
+        let (id, _) = parse(half.as_bytes()).unwrap();
+        assert_eq!(id.broadcast_address, "\u{fffd}h\u{fffd}\u{1f600}");
+        let backslash = WHOLE.replace("h1", "\\\\ud800");
+        let (id, _) = parse(backslash.as_bytes()).unwrap();
+        assert_eq!(id.broadcast_address, "\\ud800");
+        let unknown = WHOLE.replace('}', ",\"\\ud800\":\"\\ud800\"}");
+        assert_eq!(parse(unknown.as_bytes()), parse(WHOLE.as_bytes()));
     }
 
     #[test]
@@ -184,6 +217,11 @@ mod tests {
             "7",
             "\"x\"",
             &format!("{WHOLE}x"),
+            &with("\"hostname\":\"a\nb\""),
+            &with("\"hostname\":\"\\u12\""),
+            &with("\"hostname\":\"\\"),
+            &with("\"hostname\":\"\\u€€€€\""),
+            &with("\"hostname\":\"\\€€€€\""),
             &with("\"tcp_port\":\"4150\""),
             &with("\"tcp_port\":4150.0"),
             &with("\"tcp_port\":9223372036854775808"),
