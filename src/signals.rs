@@ -7,9 +7,13 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
+/// What a Go program ends with after SIGQUIT.
+const QUIT: i32 = 2;
+
 /// Becomes true at SIGTERM or SIGINT, or, if asked for, when standard input ends. A second
-/// signal ends the process at once; nothing acknowledged is lost by that. Must be called within
-/// a Tokio runtime.
+/// signal ends the process at once; nothing acknowledged is lost by that. As upstream, SIGQUIT
+/// ends it with exit code 2, and SIGUSR1 and SIGUSR2 do nothing: log rotation sends them. Must be
+/// called within a Tokio runtime.
 ///
 /// # Errors
 /// [`Error::System`] if the system does not let us handle signals.
@@ -17,6 +21,11 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
     let (stop, stopped) = watch::channel(false);
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
+    let mut quit = handler(SignalKind::quit())?;
+    // Tokio keeps a handler once it is installed.
+    for harmless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        drop(handler(harmless)?);
+    }
     if on_stdin_eof {
         let stop = stop.clone();
         // A thread of its own: a runtime would wait for its read when it ends.
@@ -30,6 +39,7 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                _ = quit.recv() => std::process::exit(QUIT),
             }
             if repeated {
                 // The first was obeyed already, so this end is as wanted as that.
