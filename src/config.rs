@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use addresses::{join_host_port, split_host_port};
+pub(crate) use addresses::{check_host_port, join_host_port, split_host_port};
 pub use initial_cluster::InitialCluster;
 pub use usage::usage;
 

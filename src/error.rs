@@ -70,6 +70,12 @@ pub enum Error {
     /// The cluster of `raftlookupd dev` could not be started.
     #[error("{0}")]
     Dev(String),
+    /// A registry that `raftlookupd import` or `diff` asks did not answer as it should.
+    #[error("{0}")]
+    Lookupd(String),
+    /// `raftlookupd diff` could not find out whether something differs.
+    #[error(transparent)]
+    NotCompared(Box<Error>),
     /// The operating system refused something that every program may do.
     #[error("cannot {action}: {source}")]
     System {
@@ -81,11 +87,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process ends with: 2 for the command line, 74 (`EX_IOERR`) for the disk and what
+    /// What the process ends with: 2 for the command line and, as of diff(1), for a `diff` that
+    /// failed, since 1 says that there are differences; 74 (`EX_IOERR`) for the disk and what
     /// is on it, so that a supervisor can tell "do not just try again"; else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::UnknownFlag(_) => 2,
+            Error::Usage(_) | Error::UnknownFlag(_) | Error::NotCompared(_) => 2,
             Error::Start(error) | Error::Failed(error) => match error {
                 raft::Error::Storage(_) | raft::Error::StorageFailed(_) => 74,
                 _ => 1,

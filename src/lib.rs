@@ -13,6 +13,7 @@
 //! - What both share: [`context`] (what the member is called, and the registry once it has
 //!   loaded), [`open_files`] (how many connections there can be).
 //! - [`dev`] runs a whole cluster on one machine, each member in a process of its own.
+//! - [`migrate`] brings what running nsqlookupds list into a cluster, and compares both.
 //!
 //! # Invariants
 //! - A member that has not loaded its state answers so; it never answers from nothing.
@@ -28,6 +29,7 @@ mod listen;
 pub mod logging;
 mod member;
 mod metrics;
+pub mod migrate;
 pub mod open_files;
 pub mod orphans;
 pub mod owned_session;

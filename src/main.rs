@@ -1,11 +1,13 @@
 //! The program: reads what it is told, runs until a signal, says how it ended.
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use raftlookupd::config::{self, Config, Invocation};
 use raftlookupd::error::{Error, Result};
 use raftlookupd::logging::LogSettings;
+use raftlookupd::migrate::{self, Ended, Request};
 use raftlookupd::{dev, signals, version};
 
 fn main() -> ExitCode {
@@ -20,6 +22,12 @@ fn main() -> ExitCode {
             }
             Err(dev::NoPlan::Impossible(error)) => failed(&LogSettings::default(), &error),
         };
+    }
+    if words
+        .peek()
+        .is_some_and(|word| word == "import" || word == "diff")
+    {
+        return migrate(words);
     }
     let hostname = gethostname::gethostname();
     let variable = |name: &str| std::env::var(name).ok();
@@ -44,12 +52,28 @@ fn main() -> ExitCode {
     }
 }
 
+fn migrate(words: impl Iterator<Item = OsString>) -> ExitCode {
+    let ended = match migrate::read(words) {
+        Ok(Request::Help(text)) => {
+            print(&mut std::io::stdout(), &text);
+            return ExitCode::SUCCESS;
+        }
+        Ok(Request::Run(command)) => in_runtime(migrate::run(command)),
+        Err(error) => Err(error),
+    };
+    match ended {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::Different) => ExitCode::from(1),
+        Err(error) => failed(&LogSettings::default(), &error),
+    }
+}
+
 async fn run_member(config: Config) -> Result<()> {
     let stop = signals::stop_when_told(config.stop_on_stdin_eof)?;
     raftlookupd::run(config, stop).await
 }
 
-fn in_runtime(work: impl Future<Output = Result<()>>) -> Result<()> {
+fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::System {
         action: "start the runtime",
         source,
@@ -74,6 +98,9 @@ fn failed(log: &LogSettings, error: &Error) -> ExitCode {
             print(&mut stderr, &format!("{error}\n{}", config::usage()));
         }
         Error::Usage(_) => print(&mut stderr, &format!("{error}\n(see --help)")),
+        Error::Lookupd(_) | Error::NotCompared(_) => {
+            print(&mut stderr, &format!("raftlookupd: {error}"));
+        }
         error => log.fatal(&error.to_string()),
     }
     ExitCode::from(error.exit_code())

@@ -18,8 +18,11 @@ pub fn usage() -> String {
     let upstream: String = under(UPSTREAM).map(as_go_prints).collect();
     let own: String = under(OWN).map(in_columns).collect();
     format!(
-        "Usage of raftlookupd:\n  raftlookupd [flags]       run a member, or a cluster of one\n  \
-         raftlookupd dev [flags]   run a whole cluster on this machine (dev --help)\n\n\
+        "Usage of raftlookupd:\n\
+         \x20 raftlookupd [flags]         run a member, or a cluster of one\n\
+         \x20 raftlookupd dev [flags]     run a whole cluster on this machine (dev --help)\n\
+         \x20 raftlookupd import [flags]  bring in what running nsqlookupds list (import --help)\n\
+         \x20 raftlookupd diff [flags]    compare them with a cluster (diff --help)\n\n\
          Flags, as nsqlookupd's; one dash or two:\n{upstream}\n\
          Flags that nsqlookupd does not have:\n{own}\n\
          Each flag can also be an environment variable (--data-path as RAFTLOOKUPD_DATA_PATH) or a\n\

@@ -1,0 +1,50 @@
+//! The two sides of a migration, read and ready to be compared.
+
+use super::args::Registries;
+use super::fetch;
+use super::inventory::Inventory;
+use super::lookupd::Lookupd;
+use crate::error::Result;
+
+/// What running nsqlookupds and a cluster list.
+pub(super) struct Sides {
+    /// Each nsqlookupd, by its address.
+    pub(super) each: Vec<(String, Inventory)>,
+    /// The nsqlookupds together.
+    pub(super) there: Inventory,
+    /// The cluster.
+    pub(super) here: Inventory,
+    /// To write to.
+    pub(super) cluster: Lookupd,
+}
+
+impl Sides {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Lookupd`] if any of them cannot be read.
+    pub(super) async fn read(registries: Registries) -> Result<Sides> {
+        let cluster = Lookupd::new(registries.to)?;
+        let sources = registries.from.into_iter().map(|address| {
+            let name = address.to_string();
+            Ok((name, Lookupd::new(vec![address])?))
+        });
+        let sources = sources.collect::<Result<Vec<_>>>()?;
+        // Reading can take long; a mistake should show at once.
+        for registry in sources.iter().map(|(_, source)| source).chain([&cluster]) {
+            registry.ping().await?;
+        }
+        let mut each = Vec::new();
+        for (name, source) in sources {
+            let inventory = fetch::inventory(&source, &name).await?;
+            each.push((name, inventory));
+        }
+        let here = fetch::inventory(&cluster, "the cluster").await?;
+        Ok(Sides {
+            there: Inventory::union(each.iter().map(|(_, inventory)| inventory)),
+            each,
+            here,
+            cluster,
+        })
+    }
+}
