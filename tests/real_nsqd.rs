@@ -3,75 +3,10 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-
 use support::cluster::Cluster;
 use support::member::Member;
-use support::{free_port, http, wait_until};
-
-/// Where the program is; says so if it is not to be found.
-fn find(program: &str) -> Option<PathBuf> {
-    let named = std::env::var_os("NSQ_BIN_DIR").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = named
-        .into_iter()
-        .chain(std::env::split_paths(&path))
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file());
-    if found.is_none() {
-        eprintln!("SKIPPED: no {program} on PATH or in NSQ_BIN_DIR");
-    }
-    found
-}
-
-/// A real nsqd; killed when dropped.
-struct RealNsqd {
-    process: Child,
-    http: u16,
-}
-
-impl RealNsqd {
-    fn start(program: &Path, folder: &Path, lookupds: &[&Member]) -> RealNsqd {
-        let (tcp, http) = (free_port(), free_port());
-        let lookupds = lookupds
-            .iter()
-            .map(|member| format!("--lookupd-tcp-address=127.0.0.1:{}", member.tcp));
-        let process = Command::new(program)
-            .arg(format!("--tcp-address=127.0.0.1:{tcp}"))
-            .arg(format!("--http-address=127.0.0.1:{http}"))
-            .arg(format!("--data-path={}", folder.display()))
-            .arg("--broadcast-address=127.0.0.1")
-            .args(lookupds)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let nsqd = RealNsqd { process, http };
-        wait_until("nsqd answers", || {
-            http::request(http, "GET", "/ping").is_some_and(|answer| answer.status == 200)
-        });
-        nsqd
-    }
-
-    fn create_channel(&self, topic: &str, channel: &str) {
-        for target in [
-            format!("/topic/create?topic={topic}"),
-            format!("/channel/create?topic={topic}&channel={channel}"),
-        ] {
-            let created = http::request(self.http, "POST", &target).unwrap();
-            assert_eq!(created.status, 200, "{target}: {}", created.body);
-        }
-    }
-}
-
-impl Drop for RealNsqd {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
+use support::real::{Real, find};
+use support::{http, wait_until};
 
 fn lists_one(member: &Member, topic: &str) -> bool {
     member
@@ -84,7 +19,7 @@ fn a_real_nsqd_stays_listed_while_its_member_is_killed_and_restarted() {
     let Some(program) = find("nsqd") else { return };
     let mut cluster = Cluster::start(3, &[]);
     let folder = tempfile::tempdir().unwrap();
-    let nsqd = RealNsqd::start(&program, folder.path(), &[&cluster.members[0]]);
+    let nsqd = Real::nsqd(&program, folder.path(), &[cluster.members[0].tcp]);
     nsqd.create_channel("orders", "billing");
     for member in &cluster.members {
         wait_until("every member lists it", || lists_one(member, "orders"));
@@ -132,7 +67,8 @@ fn a_fresh_nsqd_creates_the_channels_that_only_the_registry_remembers() {
     cluster.wait_ready();
     let folder = tempfile::tempdir().unwrap();
     let members: Vec<&Member> = cluster.members.iter().collect();
-    let nsqd = RealNsqd::start(&program, folder.path(), &members);
+    let ports: Vec<u16> = members.iter().map(|member| member.tcp).collect();
+    let nsqd = Real::nsqd(&program, folder.path(), &ports);
     wait_until("nsqd has identified itself everywhere", || {
         let known = |member: &&Member| member.log().contains("nsqd identified itself");
         members.iter().all(known)

@@ -33,25 +33,31 @@ pub enum Command {
     /// time. Names that end in #ephemeral are left out: they go with their last claim. A tombstone
     /// is set if its nsqd is registered in the cluster for the topic; it would have no effect
     /// before.
-    #[command(verbatim_doc_comment, after_help = "\
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
 Standard output: a line for each thing when it is done, such as
   + topic orders
   + channel orders/billing
   + tombstone orders nsqd1:4150
 and a summary. Exit status: 0 all is there, 1 it could not be done (what was done stays; repeat),
-2 the flags are wrong.")]
+2 the flags are wrong."
+    )]
     Import(Import),
     /// Shows what differs between running nsqlookupds, taken together, and a cluster
     ///
     /// Compares topics, channels, the producers of each topic, and tombstones. Of #ephemeral
     /// topics only the producers are compared: nsqlookupd keeps such names after their last
     /// claim, a cluster does not.
-    #[command(verbatim_doc_comment, after_help = "\
+    #[command(
+        verbatim_doc_comment,
+        after_help = "\
 Standard output: a line for each difference, sorted by topic, such as
   only at http://old:4161: channel orders/billing
   only here: producer orders nsqd1:4150
 where \"here\" is the cluster. Exit status: 0 nothing differs, 1 something does, 2 it could not be
-found out, or the flags are wrong.")]
+found out, or the flags are wrong."
+    )]
     Diff(Diff),
 }
 

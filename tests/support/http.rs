@@ -34,7 +34,12 @@ impl Answer {
 
 /// `None` if the server cannot be reached or breaks off.
 pub fn request(port: u16, method: &str, target: &str) -> Option<Answer> {
-    Client::new(port).exchange(method, target, "close")
+    Client::new(port).exchange(method, target, "", "close")
+}
+
+/// The same with a body.
+pub fn put(port: u16, target: &str, body: &str) -> Option<Answer> {
+    Client::new(port).exchange("PUT", target, body, "close")
 }
 
 /// A client that keeps its connection.
@@ -51,21 +56,28 @@ impl Client {
     /// One question; on a new connection if the old one fails.
     pub fn get(&mut self, target: &str) -> Option<Answer> {
         let kept = self.stream.is_some();
-        let answer = self.exchange("GET", target, "keep-alive");
+        let answer = self.exchange("GET", target, "", "keep-alive");
         if answer.is_none() && kept {
-            return self.exchange("GET", target, "keep-alive");
+            return self.exchange("GET", target, "", "keep-alive");
         }
         answer
     }
 
-    fn exchange(&mut self, method: &str, target: &str, connection: &str) -> Option<Answer> {
+    fn exchange(
+        &mut self,
+        method: &str,
+        target: &str,
+        body: &str,
+        connection: &str,
+    ) -> Option<Answer> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,
             None => BufReader::new(connect(self.port)?),
         };
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\
-             Connection: {connection}\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\
+             Connection: {connection}\r\n\r\n{body}",
+            body.len()
         );
         stream.get_mut().write_all(request.as_bytes()).ok()?;
         let answer = read_answer(&mut stream)?;

@@ -12,6 +12,8 @@ pub mod load;
 pub mod member;
 pub mod nsqd;
 pub mod proxy;
+pub mod real;
+pub mod scripted;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
