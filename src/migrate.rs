@@ -2,7 +2,7 @@
 //!
 //! Both read what the sources and the cluster list (`lookupd` asks, `fetch` puts the answers
 //! together as an `Inventory`) and compare it (`difference`, pure). `diff` prints the outcome;
-//! `import` creates at the cluster what is only at the sources. Everything goes through the
+//! `import` creates at the cluster what is only at the sources (`plan`, pure). Everything goes through the
 //! public HTTP interface, so each side can be an nsqlookupd or a member.
 //!
 //! # Invariants
@@ -20,6 +20,7 @@ mod import;
 mod in_flight;
 mod inventory;
 mod lookupd;
+mod plan;
 mod progress;
 mod sides;
 

@@ -27,6 +27,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The longest body of an error that is read, in bytes.
 const LONGEST_ERROR: usize = 4096;
 
+/// How much is shown of what is wrong with an answer, in characters.
+const LONGEST_REASON: usize = 200;
+
 /// One registry. Clones share what they learn about it.
 #[derive(Debug, Clone)]
 pub(super) struct Lookupd {
@@ -94,7 +97,9 @@ impl Lookupd {
         let arguments = [arguments, &[("consistency", "linearizable")]].concat();
         let (url, body) = self.ask(&Method::GET, path, &arguments, longest).await?;
         serde_json::from_slice(&body).map_err(|error| {
-            Error::Lookupd(format!("{url} is not what nsqlookupd answers: {error}"))
+            // It may quote what was answered.
+            let reason: String = error.to_string().chars().take(LONGEST_REASON).collect();
+            Error::Lookupd(format!("{url} is not what nsqlookupd answers: {reason}"))
         })
     }
 
