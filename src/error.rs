@@ -87,9 +87,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process ends with: 2 for the command line and, as of diff(1), for a `diff` that
-    /// failed, since 1 says that there are differences; 74 (`EX_IOERR`) for the disk and what
-    /// is on it, so that a supervisor can tell "do not just try again"; else 1.
+    /// What the process ends with: 2 for the command line, and for a `diff` that failed, since its
+    /// 1 says that something differs; 74 (`EX_IOERR`) for the disk and what is on it, so that a
+    /// supervisor can tell "do not just try again"; else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) | Error::UnknownFlag(_) | Error::NotCompared(_) => 2,
