@@ -1,7 +1,7 @@
 //! The read barrier: proof that what is read next is at least as new as the request.
 //!
 //! Requests share rounds: one that arrives while a round is under way joins the next. A round
-//! asks the leader for a read index and waits until this member has applied that far.
+//! (`read_round`) finds the read index and waits until this member has applied that far.
 
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::leader_link::LeaderLink;
+use crate::read_round::ReadRound;
 use crate::registry_state::RegistryState;
 
 /// Between two rounds that failed.
@@ -45,6 +46,7 @@ struct Progress {
 impl Barrier {
     /// Starts the task that makes rounds.
     pub(crate) fn start(
+        rounds: ReadRound,
         link: LeaderLink,
         state: Arc<RegistryState>,
         tasks: &mut JoinSet<()>,
@@ -58,7 +60,7 @@ impl Barrier {
                 failing_since: None,
             }),
         });
-        tasks.spawn(barrier.clone().run(link));
+        tasks.spawn(barrier.clone().run(rounds, link));
         barrier
     }
 
@@ -85,7 +87,7 @@ impl Barrier {
         self.progress().confirmed
     }
 
-    async fn run(self: Arc<Self>, link: LeaderLink) {
+    async fn run(self: Arc<Self>, mut rounds: ReadRound, link: LeaderLink) {
         let mut joined = Vec::new();
         loop {
             let hopeless = self.progress().failing_since.is_some();
@@ -96,7 +98,7 @@ impl Barrier {
                 continue;
             }
             let started = Instant::now();
-            if self.round(&link).await {
+            if self.round(&mut rounds).await {
                 let mut progress = self.progress();
                 progress.confirmed = started;
                 progress.failing_since = None;
@@ -113,8 +115,8 @@ impl Barrier {
         }
     }
 
-    async fn round(&self, link: &LeaderLink) -> bool {
-        let Some(index) = link.read_index().await else {
+    async fn round(&self, rounds: &mut ReadRound) -> bool {
+        let Some(index) = rounds.index().await else {
             return false;
         };
         let applied = self.state.wait_applied(index);

@@ -1,4 +1,4 @@
-//! Reaches the leader, be it this member or another: for batches and for read indexes.
+//! Reaches the leader with batches, be it this member or another.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,17 +6,13 @@ use std::time::Duration;
 use raftlookupd_storage::event::{BatchResult, MemberBatch};
 use raftlookupd_storage::registration::MemberId;
 
-use crate::cluster_clock::ClusterClock;
 use crate::peer_client::PeerClient;
-use crate::peer_message::{PeerRequest, ReadIndex, SubmitBatch};
+use crate::peer_message::{PeerRequest, SubmitBatch};
 use crate::proposer::Proposer;
 use crate::types::{Raft, RaftMetrics};
 
 /// A leader that does not answer within this time is asked again, or another one is.
 const ANSWER: Duration = Duration::from_millis(1000);
-
-/// A read index takes a round trip or two; a slow one is better repeated.
-const READ_INDEX: Duration = Duration::from_millis(250);
 
 /// The way to the leader.
 #[derive(Clone)]
@@ -25,7 +21,6 @@ pub(crate) struct LeaderLink {
     raft: Raft,
     proposer: Arc<Proposer>,
     peers: PeerClient,
-    clock: Arc<ClusterClock>,
 }
 
 enum Leader {
@@ -39,14 +34,12 @@ impl LeaderLink {
         raft: Raft,
         proposer: Arc<Proposer>,
         peers: PeerClient,
-        clock: Arc<ClusterClock>,
     ) -> Self {
         LeaderLink {
             me,
             raft,
             proposer,
             peers,
-            clock,
         }
     }
 
@@ -60,19 +53,6 @@ impl LeaderLink {
             Leader::Other { id, address } => {
                 self.ask(id, &address, SubmitBatch(batch.clone()), ANSWER)
                     .await
-            }
-        }
-    }
-
-    /// The index that a read beginning now must see applied; `None` if no leader with a quorum
-    /// said so in time. The cluster's clock is right afterwards.
-    pub(crate) async fn read_index(&self) -> Option<u64> {
-        match self.leader()? {
-            Leader::Me => read_index(&self.raft).await,
-            Leader::Other { id, address } => {
-                let point = self.ask(id, &address, ReadIndex, READ_INDEX).await?;
-                self.clock.take_over(point.time);
-                Some(point.index)
             }
         }
     }
@@ -112,11 +92,4 @@ impl LeaderLink {
             address: node.address.clone(),
         })
     }
-}
-
-/// Asks this member's own Raft node, which confirms its leadership with a quorum.
-pub(crate) async fn read_index(raft: &Raft) -> Option<u64> {
-    let confirmed = tokio::time::timeout(READ_INDEX, raft.get_read_log_id()).await;
-    let (read, _applied) = confirmed.ok()?.ok()?;
-    Some(read.map_or(0, |id| id.index))
 }

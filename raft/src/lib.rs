@@ -6,8 +6,9 @@
 //!   peer) -> `proposer` (merges the members' batches into one log entry) -> openraft.
 //! - openraft keeps the log in [`log_store`], applies it through [`state_machine`], and talks to
 //!   peers through `network`.
-//! - A read: `barrier` (shared rounds) -> `leader_link` (read index) -> `registry_state`; by the
-//!   leader's clock, which `cluster_clock` carries on.
+//! - A read: `barrier` (shared rounds) -> `read_round` -> `read_lane` (a question to a peer, which
+//!   `read_answers` answers by the rules of `read_authority`) -> `registry_state`; by the leader's
+//!   clock, which `cluster_clock` carries on.
 //! - Peers: `peer_message`, `peer_client`, `peer_listener`, `peer_server`: HTTP/1.1 with encoded
 //!   bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
@@ -33,6 +34,7 @@ mod identity;
 mod keep_alive;
 mod leader_link;
 mod leader_watch;
+mod log_facts;
 pub mod log_store;
 mod membership;
 mod network;
@@ -41,6 +43,10 @@ mod peer_listener;
 mod peer_message;
 mod peer_server;
 mod proposer;
+mod read_answers;
+mod read_authority;
+mod read_lane;
+mod read_round;
 mod registry;
 mod registry_state;
 mod removal;

@@ -3,14 +3,17 @@
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::path::Path;
+use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{
-    ErrorSubject, ErrorVerb, LeaderId, OptionalSend, RaftLogId, RaftLogReader, StorageIOError,
+    EntryPayload, ErrorSubject, ErrorVerb, LeaderId, OptionalSend, RaftLogId, RaftLogReader,
+    StorageIOError,
 };
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::log_table::{LogTable, StoredVote};
 
+use crate::log_facts::LogFacts;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// How much one AppendEntries message carries, unless a single entry is longer. It must arrive
@@ -21,12 +24,20 @@ const APPEND_BYTES: usize = 512 * 1024;
 #[derive(Clone)]
 pub struct LogStore {
     table: LogTable,
+    facts: Arc<LogFacts>,
 }
 
 impl LogStore {
     /// The log in this table.
     pub fn new(table: LogTable) -> Self {
-        LogStore { table }
+        LogStore {
+            table,
+            facts: Arc::default(),
+        }
+    }
+
+    pub(crate) fn facts(&self) -> Arc<LogFacts> {
+        self.facts.clone()
     }
 
     /// Refuses a registry that lacks what was purged from the log: it would have to be applied
@@ -144,10 +155,14 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             node_id: vote.leader_id.node_id,
             committed: vote.committed,
         };
+        self.facts.set_vote(None);
         let table = self.table.clone();
         let saved = tokio::task::spawn_blocking(move || table.save_vote(stored)).await;
         let error: openraft::AnyError = match saved {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                self.facts.set_vote(Some(*vote));
+                return Ok(());
+            }
             Ok(Err(error)) => openraft::AnyError::new(&error),
             Err(error) => openraft::AnyError::new(&error),
         };
@@ -158,10 +173,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let vote = self.table.vote();
         let vote =
             vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::new(&error)))?;
-        Ok(vote.map(|vote| Vote {
+        let vote = vote.map(|vote| Vote {
             leader_id: LeaderId::new(vote.term, vote.node_id),
             committed: vote.committed,
-        }))
+        });
+        self.facts.set_vote(vote);
+        Ok(vote)
     }
 
     /// Not synced: losing it only means that a start re-applies less before it hears the leader.
@@ -195,9 +212,13 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let encoded = entries
-            .into_iter()
-            .map(|entry| Ok((entry.log_id.index, encode("a log entry", &entry)?)));
+        let facts = self.facts.clone();
+        let encoded = entries.into_iter().map(|entry| {
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                facts.appended_membership(entry.log_id.index);
+            }
+            Ok((entry.log_id.index, encode("a log entry", &entry)?))
+        });
         encoded
             .collect::<Result<Vec<_>, _>>()
             .and_then(|entries| {
@@ -209,6 +230,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.facts.truncated(log_id.index);
         self.table
             .truncate(log_id.index)
             .map_err(|error| failed(ErrorVerb::Delete, error))

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use crate::batcher::Batcher;
 use crate::peer_client::PeerClient;
 use crate::peer_message::{Declined, Hello, JoinAnswer, Promote, Reply};
+use crate::proposer::leads;
 use crate::registry_state::RegistryState;
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
@@ -65,7 +66,7 @@ impl Membership {
         if let Some((id, _)) = members().find(|(_, known)| known.instance == node.instance) {
             return Ok(JoinAnswer { cluster, id: *id });
         }
-        if crate::leader_link::read_index(&self.raft).await.is_none() {
+        if !leads(&self.raft).await {
             return Err(Declined::NotLeader);
         }
         self.check_name_is_free(&node, &metrics).await?;

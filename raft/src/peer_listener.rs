@@ -1,6 +1,7 @@
 //! The socket side of the peer interface: bounded connections, deadlines, and an end.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,6 +16,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::accept::accept;
+use crate::peer_server::PeerServer;
+use crate::read_answers;
+use crate::read_lane::MAGIC;
 
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
 /// Longer than a peer keeps an idle one.
@@ -28,20 +32,21 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) async fn serve(
     listener: TcpListener,
     most_connections: usize,
-    router: Router,
+    server: Arc<PeerServer>,
     stop: watch::Receiver<bool>,
 ) {
     let stopping = stop.clone();
+    let router = server.clone().router();
     accept(
         "PEERS",
         listener,
         most_connections,
         stop,
         |stream, _, admission| {
-            let (router, mut stop) = (router.clone(), stopping.clone());
+            let (server, router, mut stop) = (server.clone(), router.clone(), stopping.clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    () = serve_connection(stream, router) => {}
+                    () = serve_connection(stream, &server, router) => {}
                     _ = stop.wait_for(|stop| *stop) => {}
                 }
                 drop(admission);
@@ -51,7 +56,22 @@ pub(crate) async fn serve(
     .await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router) {
+async fn serve_connection(stream: TcpStream, server: &PeerServer, router: Router) {
+    let mut first = [0];
+    let peeked = tokio::time::timeout(HEAD_DEADLINE, stream.peek(&mut first)).await;
+    let served = match peeked {
+        Ok(Ok(1)) if first[0] == MAGIC[0] => read_answers::serve(stream, server).await,
+        Ok(Ok(1)) => return serve_http(stream, router).await,
+        Ok(Err(error)) => Err(error),
+        // Nothing was said.
+        Ok(Ok(_)) | Err(_) => return,
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "a peer's questions");
+    }
+}
+
+async fn serve_http(stream: TcpStream, router: Router) {
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |request: axum::http::Request<Incoming>| {
         let answer = router.call(request);

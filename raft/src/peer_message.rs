@@ -100,20 +100,6 @@ peer_request!(
 pub(crate) struct SubmitBatch(pub(crate) MemberBatch);
 peer_request!(SubmitBatch, "/registry/batch", BatchResult);
 
-/// Up to which index must the log be applied, for a read that begins now?
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct ReadIndex;
-peer_request!(ReadIndex, "/registry/read-index", ReadPoint);
-
-/// What a leader with a quorum says of a read that begins now.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct ReadPoint {
-    /// The index.
-    pub(crate) index: u64,
-    /// The cluster's time.
-    pub(crate) time: UnixMillis,
-}
-
 /// The sender is alive, and so are its sessions.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct KeepAlive {

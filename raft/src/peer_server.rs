@@ -17,15 +17,16 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
 
+use crate::barrier::Barrier;
 use crate::cluster_clock::ClusterClock;
 use crate::keep_alive::SignsOfLife;
-use crate::leader_link::read_index;
 use crate::membership::Membership;
 use crate::peer_message::{
     Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
-    LeadersTime, PeerRequest, Promote, ReadIndex, ReadPoint, Reply, SubmitBatch,
+    LeadersTime, PeerRequest, Promote, Reply, SubmitBatch,
 };
 use crate::proposer::Proposer;
+use crate::read_authority::ReadAuthority;
 use crate::registry_state::RegistryState;
 use crate::types::{Raft, TypeConfig};
 
@@ -43,6 +44,8 @@ pub(crate) struct Running {
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) signs_of_life: Arc<SignsOfLife>,
     pub(crate) clock: Arc<ClusterClock>,
+    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) read_authority: ReadAuthority,
 }
 
 /// When the leader was last heard, and whether it has said goodbye.
@@ -121,7 +124,6 @@ impl PeerServer {
             .route(VoteRequest::<MemberId>::PATH, post(vote))
             .route(InstallSnapshotRequest::<TypeConfig>::PATH, post(snapshot))
             .route(SubmitBatch::PATH, post(submit_batch))
-            .route(ReadIndex::PATH, post(answer_read_index))
             .route(KeepAlive::PATH, post(keep_alive))
             .route(LeaderLeaves::PATH, post(leader_leaves))
             .route(Hello::PATH, post(hello))
@@ -155,23 +157,26 @@ impl PeerServer {
 
     /// The message and who answers it, if it is meant for us.
     fn receive<Q: PeerRequest>(&self, body: &Bytes) -> Result<Reply<(&Running, Q)>, BadMessage> {
-        let addressed: Addressed<Q> = parse(body)?;
-        Ok(self.running().and_then(|running| {
-            if addressed.cluster != running.cluster {
-                tracing::warn!(
-                    from = addressed.from,
-                    cluster = %format_args!("{:032x}", addressed.cluster),
-                    "refused a message of another cluster"
-                );
-                return Err(Declined::ForeignCluster {
-                    cluster: running.cluster,
-                });
-            }
-            if addressed.to != running.id {
-                return Err(Declined::OtherMember { id: running.id });
-            }
-            Ok((running, addressed.message))
-        }))
+        Ok(self.addressee(parse(body)?))
+    }
+
+    /// The same of a message that did not come by HTTP.
+    pub(crate) fn addressee<T>(&self, addressed: Addressed<T>) -> Reply<(&Running, T)> {
+        let running = self.running()?;
+        if addressed.cluster != running.cluster {
+            tracing::warn!(
+                from = addressed.from,
+                cluster = %format_args!("{:032x}", addressed.cluster),
+                "refused a message of another cluster"
+            );
+            return Err(Declined::ForeignCluster {
+                cluster: running.cluster,
+            });
+        }
+        if addressed.to != running.id {
+            return Err(Declined::OtherMember { id: running.id });
+        }
+        Ok((running, addressed.message))
     }
 }
 
@@ -231,20 +236,6 @@ async fn submit_batch(State(server): Peer, body: Bytes) -> Answer {
         Err(declined) => Err(declined),
     };
     reply::<SubmitBatch>(answer)
-}
-
-async fn answer_read_index(State(server): Peer, body: Bytes) -> Answer {
-    let answer = match server.receive::<ReadIndex>(&body)? {
-        Ok((running, ReadIndex)) => {
-            let index = read_index(&running.raft).await;
-            index.ok_or(Declined::NotLeader).map(|index| ReadPoint {
-                index,
-                time: running.clock.now(),
-            })
-        }
-        Err(declined) => Err(declined),
-    };
-    reply::<ReadIndex>(answer)
 }
 
 async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {

@@ -13,13 +13,15 @@ use raftlookupd_storage::registration::MemberId;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
-use crate::leader_link::read_index;
 use crate::peer_message::{Declined, Reply};
 use crate::types::Raft;
 
 /// Without a quorum openraft may never answer. The members repeat their batches, and repeats
 /// are recognised, so giving up on an entry costs nothing.
 const GIVE_UP: Duration = Duration::from_secs(2);
+
+/// A quorum answers at once, or is none.
+const CONFIRM: Duration = Duration::from_millis(250);
 
 type Waiter = oneshot::Sender<Reply<BatchResult>>;
 
@@ -56,7 +58,7 @@ impl Proposer {
     async fn run(self: Arc<Self>) {
         let mut doubtful = false;
         loop {
-            if doubtful && read_index(&self.raft).await.is_none() {
+            if doubtful && !leads(&self.raft).await {
                 self.turn_away().await;
                 continue;
             }
@@ -99,4 +101,10 @@ impl Proposer {
     fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberId, (MemberBatch, Waiter)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether this member leads and hears a quorum, by openraft's own word.
+pub(crate) async fn leads(raft: &Raft) -> bool {
+    let confirmed = tokio::time::timeout(CONFIRM, raft.ensure_linearizable()).await;
+    matches!(confirmed, Ok(Ok(_)))
 }

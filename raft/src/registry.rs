@@ -32,6 +32,8 @@ use crate::peer_listener;
 use crate::peer_message::{Hello, LeaderLeaves, Promote};
 use crate::peer_server::{LeaderContact, PeerServer, Running};
 use crate::proposer::Proposer;
+use crate::read_authority::ReadAuthority;
+use crate::read_round::ReadRound;
 use crate::registry_state::RegistryState;
 use crate::removal::watch_removal;
 use crate::state_machine::StateMachine;
@@ -101,7 +103,7 @@ impl Registry {
         tasks.spawn(peer_listener::serve(
             listener,
             config.most_peer_connections,
-            server.clone().router(),
+            server.clone(),
             closed,
         ));
 
@@ -134,6 +136,7 @@ impl Registry {
         let state_machine = blocking(move || Ok(StateMachine::load(registrations)?)).await?;
         let state = state_machine.state();
         let log = LogStore::new(store.log());
+        let facts = log.facts();
         log.check_reaches(state.applied(), &config.data_path)?;
         let network = Network(peers.clone());
         let raft = Raft::new(own.id, raft_config, network, log, state_machine).await;
@@ -141,13 +144,7 @@ impl Registry {
 
         let proposer = Proposer::start(raft.clone(), &mut tasks);
         let clock = Arc::new(ClusterClock::starting_at(config.wall_clock));
-        let link = LeaderLink::new(
-            own.id,
-            raft.clone(),
-            proposer.clone(),
-            peers.clone(),
-            clock.clone(),
-        );
+        let link = LeaderLink::new(own.id, raft.clone(), proposer.clone(), peers.clone());
         let failure = watch::Sender::new(None);
         let batcher = Batcher::start(
             own.id,
@@ -156,7 +153,14 @@ impl Registry {
             failure.clone(),
             &mut tasks,
         );
-        let barrier = Barrier::start(link, state.clone(), &mut tasks);
+        let read_authority = ReadAuthority {
+            me: own.id,
+            raft: raft.clone(),
+            facts,
+            state: state.clone(),
+        };
+        let rounds = ReadRound::new(own.cluster, read_authority.clone(), clock.clone());
+        let barrier = Barrier::start(rounds, link, state.clone(), &mut tasks);
         let membership = Membership::new(
             hello.clone(),
             own.cluster,
@@ -178,6 +182,8 @@ impl Registry {
             leader_contact: leader_contact.clone(),
             signs_of_life: signs_of_life.clone(),
             clock: clock.clone(),
+            barrier: barrier.clone(),
+            read_authority,
         });
         if let Some(founding) = &own.founding {
             forming::initialize(&raft, founding).await?;

@@ -5,15 +5,17 @@ use std::sync::{PoisonError, RwLock};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use tokio::sync::watch;
 
+use crate::types::LogId;
+
 /// Shared by the state machine and all readers.
 pub(crate) struct RegistryState {
     db: RwLock<RegistrationDb>,
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Option<LogId>>,
 }
 
 impl RegistryState {
-    /// A registry that has applied the log up to this index; 0 if none of it.
-    pub(crate) fn new(db: RegistrationDb, applied: u64) -> Self {
+    /// A registry that has applied the log up to here.
+    pub(crate) fn new(db: RegistrationDb, applied: Option<LogId>) -> Self {
         RegistryState {
             db: RwLock::new(db),
             applied: watch::Sender::new(applied),
@@ -29,12 +31,17 @@ impl RegistryState {
         change(&mut self.db.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says that what [`read`](Self::read) shows has this index of the log applied.
-    pub(crate) fn set_applied(&self, index: u64) {
-        self.applied.send_replace(index);
+    /// Says that what [`read`](Self::read) shows has the log applied up to here.
+    pub(crate) fn set_applied(&self, applied: Option<LogId>) {
+        self.applied.send_replace(applied);
     }
 
+    /// The index of the last entry applied; 0 if there is none.
     pub(crate) fn applied(&self) -> u64 {
+        self.applied_log_id().map_or(0, |id| id.index)
+    }
+
+    pub(crate) fn applied_log_id(&self) -> Option<LogId> {
         *self.applied.borrow()
     }
 
@@ -42,6 +49,7 @@ impl RegistryState {
     pub(crate) async fn wait_applied(&self, index: u64) {
         let mut applied = self.applied.subscribe();
         // The sender lives as long as self; there is no error to handle.
-        let _ = applied.wait_for(|applied| *applied >= index).await;
+        let reaches = |applied: &Option<LogId>| applied.map_or(0, |id| id.index) >= index;
+        let _ = applied.wait_for(reaches).await;
     }
 }

@@ -48,7 +48,7 @@ impl StateMachine {
             Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
             None => (RegistrationDb::new(), AppliedMark::default()),
         };
-        let state = Arc::new(RegistryState::new(db, applied_index(&mark)));
+        let state = Arc::new(RegistryState::new(db, mark.last_applied));
         Ok(StateMachine { state, store, mark })
     }
 
@@ -81,7 +81,7 @@ impl StateMachine {
         let mark = encode("an applied mark", &self.mark)?;
         let state_hash = self.state.read(RegistrationDb::state_hash);
         self.store.apply(&changes, &mark, state_hash)?;
-        self.state.set_applied(applied_index(&self.mark));
+        self.state.set_applied(self.mark.last_applied);
         Ok(answers)
     }
 
@@ -105,7 +105,7 @@ impl StateMachine {
             .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
         self.mark = mark;
         self.state.write(|db| *db = decoded.db);
-        self.state.set_applied(applied_index(&self.mark));
+        self.state.set_applied(self.mark.last_applied);
         Ok(())
     }
 

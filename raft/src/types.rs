@@ -44,6 +44,8 @@ pub type Raft = openraft::Raft<TypeConfig>;
 pub type Entry = openraft::Entry<TypeConfig>;
 /// Position in the log: leader's term and id, and index.
 pub type LogId = openraft::LogId<MemberId>;
+/// A leader: its term and its id.
+pub type LeaderId = openraft::LeaderId<MemberId>;
 /// Who was voted for in which term.
 pub type Vote = openraft::Vote<MemberId>;
 /// A membership with the position where it was set.

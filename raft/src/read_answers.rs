@@ -1,0 +1,68 @@
+//! The end of a [`read_lane`](crate::read_lane) that is asked.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use raftlookupd_storage::registration::MemberId;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use crate::peer_message::Addressed;
+use crate::peer_server::{PeerServer, Running};
+use crate::read_lane::{Answer, Frames, MAGIC, Opening, Question};
+use crate::read_round::ROUND;
+
+/// A lane on which nobody asks for so long is closed; asking again opens a new one.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Answers until the connection ends.
+///
+/// # Errors
+/// Its end, too, is one.
+pub(crate) async fn serve(mut stream: TcpStream, server: &PeerServer) -> io::Result<()> {
+    let mut magic = [0; 4];
+    tokio::time::timeout(IDLE, stream.read_exact(&mut magic)).await??;
+    if magic != MAGIC {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut frames = Frames::new(stream);
+    let opening: Addressed<Opening> = tokio::time::timeout(IDLE, frames.read()).await??;
+    let asker = opening.from;
+    let running = match server.addressee(opening) {
+        Ok((running, Opening)) => running,
+        Err(declined) => return Err(io::Error::other(declined)),
+    };
+    loop {
+        let question = tokio::time::timeout(IDLE, frames.read()).await??;
+        frames
+            .write(&answer(running, asker, question).await)
+            .await?;
+    }
+}
+
+async fn answer(running: &Running, asker: MemberId, question: Question) -> Answer {
+    let authority = &running.read_authority;
+    let leader = match question {
+        Question::Following { leader } => {
+            return match authority.follows(leader) {
+                true => Answer::Following,
+                false => Answer::No,
+            };
+        }
+        Question::ReadIndex { leader } => leader,
+    };
+    // Taken first: who is asked afterwards confirms it.
+    let Some(index) = authority.index(leader) else {
+        return Answer::No;
+    };
+    let enough = authority.is_quorum(&BTreeSet::from([running.id, asker]))
+        || running.barrier.wait(ROUND).await.is_ok();
+    match enough {
+        true => Answer::ReadPoint {
+            index,
+            time: running.clock.now(),
+        },
+        false => Answer::No,
+    }
+}
