@@ -92,6 +92,11 @@ fn whatever_fails_the_answers_are_those_of_one_nsqlookupd() {
     let violations = run.violations();
     print_summary(&run, &injected, violations.len());
     assert!(violations.is_empty(), "{violations:#?}");
+    assert_eq!(
+        run.unexcused.load(Ordering::Relaxed),
+        0,
+        "a lookup failed at a member that nothing had happened to"
+    );
     assert!(run.reads.load(Ordering::Relaxed) > 100 && run.writes.load(Ordering::Relaxed) > 100);
     check_end(&faulty, &ended);
 }
@@ -111,7 +116,8 @@ fn print_summary(run: &Run, injected: &BTreeMap<&str, usize>, violations: usize)
     let count = |counter: &AtomicUsize| counter.load(Ordering::Relaxed);
     println!(
         "{} faults, {} writes ({} unknown) and {} refused, \
-         {} lookups ({} stale) and {} unanswered, {violations} violations",
+         {} lookups ({} stale) and {} unanswered ({} by members in good health), \
+         {violations} violations",
         injected.values().sum::<usize>(),
         count(&run.writes),
         count(&run.unknown),
@@ -119,6 +125,7 @@ fn print_summary(run: &Run, injected: &BTreeMap<&str, usize>, violations: usize)
         count(&run.reads),
         count(&run.stale),
         count(&run.unanswered),
+        count(&run.unexcused),
     );
 }
 

@@ -78,6 +78,8 @@ pub struct Run {
     pub stale: AtomicUsize,
     /// Reads that were not answered, by a member that was down or said that it cannot.
     pub unanswered: AtomicUsize,
+    /// Those of them at members that nothing happened to.
+    pub unexcused: AtomicUsize,
 }
 
 /// Where a member listens.
@@ -111,6 +113,7 @@ impl Run {
             reads: AtomicUsize::new(0),
             stale: AtomicUsize::new(0),
             unanswered: AtomicUsize::new(0),
+            unexcused: AtomicUsize::new(0),
         }
     }
 
@@ -453,9 +456,14 @@ pub fn look_up(run: &Run, at: Ports, seed: u64) {
             topic_of(&host, random.random_range(0..TOPICS))
         };
         let began = run.now();
+        let disturbed = run.disturbed[at.member].load(Ordering::Relaxed);
         let answer = client.get(&format!("/lookup?topic={topic}"));
         let Some(answer) = answer.filter(|answer| [200, 404].contains(&answer.status)) else {
             run.unanswered.fetch_add(1, Ordering::Relaxed);
+            let now = run.disturbed[at.member].load(Ordering::Relaxed);
+            if now == disturbed && now.is_multiple_of(2) {
+                run.unexcused.fetch_add(1, Ordering::Relaxed);
+            }
             continue;
         };
         watch.success(|gaps| &mut gaps.lookup);
