@@ -254,3 +254,26 @@ async fn clocks_that_are_minutes_apart_show_the_same_time() {
     back.barrier(DEADLINE).await.unwrap();
     agree(back.now());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_quorum_is_bounded() {
+    let mut members = start_three().await;
+    for _ in 0..2 {
+        let (_, stopped) = members.pop().unwrap();
+        stopped.shutdown().await;
+    }
+    let alone = &members[0].1;
+    let megabyte = create(&"x".repeat(1024 * 1024));
+    let mut waiting = 0;
+    while alone.submit(megabyte.clone()).is_ok() {
+        waiting += 1;
+        assert!(waiting < 200, "there is no bound");
+    }
+    let full = alone.submit(megabyte).unwrap_err();
+    assert!(matches!(full, Error::QueueFull), "{full}");
+    let ended = Event::Detach {
+        session: alone.new_session(),
+    };
+    alone.submit(ended).unwrap();
+    assert!(alone.status().pending_events > 60);
+}
