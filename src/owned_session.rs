@@ -197,10 +197,15 @@ impl OwnedSession {
         }
         let now = Instant::now();
         self.context.metrics.session(SessionEvent::Attached);
+        let member = registry.member_id();
+        let has_nothing = registry.read(|db| {
+            db.is_attached(member, session) && db.claims_of(member, session).next().is_none()
+        });
         self.attached = Some(Attached {
             registry,
             session,
-            repeated: Some(BTreeSet::new()),
+            // An nsqd that is new here has nothing to be sorted out.
+            repeated: (!has_nothing).then(BTreeSet::new),
             settled_at: now + SETTLED,
             last_release: 0,
             oldest: Some((ordinal, submitted)),

@@ -251,7 +251,8 @@ fn size_of(event: &Event) -> usize {
         | Event::SetActive { .. }
         | Event::SuspendMember { .. }
         | Event::ResumeMember { .. }
-        | Event::RemoveMember { .. } => 0,
+        | Event::RemoveMember { .. }
+        | Event::Sweep => 0,
     };
     names + 48
 }

@@ -13,7 +13,7 @@
 //!   bodies.
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
 //!   (changes, decided by the leader), `removal` (noticed by who was removed).
-//! - Watching: `keep_alive` (members that stay away), `leader_watch` (quicker elections),
+//! - Watching: `keep_alive` (members that stay away), `sweeping` (what large sessions left), `leader_watch` (quicker elections),
 //!   `transitions` (the log), `compaction`.
 //!
 //! # Invariants
@@ -52,6 +52,7 @@ mod registry_state;
 mod removal;
 pub mod state_machine;
 mod status;
+mod sweeping;
 mod transitions;
 pub mod types;
 

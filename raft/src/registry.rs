@@ -38,6 +38,7 @@ use crate::registry_state::RegistryState;
 use crate::removal::watch_removal;
 use crate::state_machine::StateMachine;
 use crate::status::{MemberStatus, Status};
+use crate::sweeping::sweep;
 use crate::transitions::{self, Ending, Failure, log_transitions};
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
@@ -220,6 +221,7 @@ impl Registry {
             timeout: config.member_timeout,
         };
         tasks.spawn(liveness.run());
+        tasks.spawn(sweep(own.id, raft.clone(), state.clone(), batcher.clone()));
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
         tasks.spawn(watch_removal(
             hello.clone(),

@@ -14,6 +14,7 @@ use openraft::{
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
+use raftlookupd_storage::rows::RowChange;
 use raftlookupd_storage::{Error, Result, snapshot};
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,10 @@ struct AppliedMark {
     last_applied: Option<LogId>,
     membership: StoredMembership,
 }
+
+/// Rows that are written in one step, and those of one more log entry. sled keeps what a step
+/// replaces until its end: a million rows in one would take gigabytes.
+const WRITE_ROWS: usize = 16 * 1024;
 
 /// Applies committed entries to the registry, in memory and on disk.
 pub struct StateMachine {
@@ -77,12 +82,21 @@ impl StateMachine {
             }
             self.mark.last_applied = Some(entry.log_id);
             answers.push(answer);
+            // Reads need not wait for the disk: what is not written yet, the log replays.
+            self.state.set_applied(self.mark.last_applied);
+            if changes.len() >= WRITE_ROWS {
+                self.write(&std::mem::take(&mut changes))?;
+            }
         }
+        self.write(&changes)?;
+        Ok(answers)
+    }
+
+    /// Everything changed so far, with the position that it belongs to.
+    fn write(&self, changes: &[RowChange]) -> Result<()> {
         let mark = encode("an applied mark", &self.mark)?;
         let state_hash = self.state.read(RegistrationDb::state_hash);
-        self.store.apply(&changes, &mark, state_hash)?;
-        self.state.set_applied(self.mark.last_applied);
-        Ok(answers)
+        self.store.apply(changes, &mark, state_hash)
     }
 
     fn install(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> Result<()> {

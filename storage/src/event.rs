@@ -106,6 +106,9 @@ pub enum Event {
         /// The member that left.
         member: MemberId,
     },
+    /// Some more of the claims go whose sessions have ended; proposed by the leader while
+    /// [`needs_sweep`](crate::registration_db::RegistrationDb::needs_sweep).
+    Sweep,
 }
 
 /// The events of one member, in the order in which its sessions and handlers produced them.

@@ -16,9 +16,12 @@
 //! - A batch is applied once: (incarnation, sequence) of a member only ever grows.
 //! - Every claim belongs to an attachment: a producer without attachments has no claims and
 //!   gives its number back.
+//! - What ends of sessions take away in one log entry is bounded; the rest is hidden until it is
+//!   swept.
 //! - [`RegistrationDb::state_hash`] is the sum of the hashes of all [rows](crate::rows).
 
 mod claims;
+mod leaving;
 mod load;
 mod queries;
 mod row_log;
@@ -41,6 +44,8 @@ pub struct RegistrationDb {
     producers: BTreeMap<ProducerNumber, Producer>,
     numbers: BTreeMap<ProducerId, ProducerNumber>,
     sessions: BTreeMap<(MemberId, SessionId), ProducerNumber>,
+    /// Attachments whose sessions ended and whose claims are not all gone.
+    leaving: BTreeSet<(MemberId, ProducerNumber)>,
     topics: BTreeMap<Arc<str>, Topic>,
     claim_count: usize,
     state_hash: u128,
@@ -194,6 +199,7 @@ impl RegistrationDb {
                 self.change_member(*member, log, |row| row.suspended = false)?;
             }
             Event::RemoveMember { member } => self.remove_member(*member, log)?,
+            Event::Sweep => self.sweep(log)?,
         }
         Ok(Ok(()))
     }
@@ -230,6 +236,7 @@ impl RegistrationDb {
             Some(attachment) => {
                 let old = std::mem::replace(&mut attachment.row, row);
                 self.sessions.remove(&(member, old.session));
+                self.leaving.remove(&(member, number));
                 log.replace(&Row::Attachment(number, member, old), &new)?;
             }
             None => {
@@ -344,32 +351,6 @@ impl RegistrationDb {
         Ok(())
     }
 
-    fn detach(&mut self, member: MemberId, session: SessionId, log: &mut RowLog) -> Result<()> {
-        let Some(number) = self.sessions.remove(&(member, session)) else {
-            return Ok(());
-        };
-        let topics = self
-            .attachment_mut(number, member)
-            .map(|attachment| std::mem::take(&mut attachment.topics))
-            .unwrap_or_default();
-        for topic in topics {
-            self.release_topic(number, member, &topic, log)?;
-        }
-        let Some(producer) = self.producers.get_mut(&number) else {
-            return Ok(());
-        };
-        if let Some(attachment) = producer.attachments.remove(&member) {
-            log.remove(&Row::Attachment(number, member, attachment.row))?;
-        }
-        if producer.attachments.is_empty()
-            && let Some(producer) = self.producers.remove(&number)
-        {
-            self.numbers.remove(&producer.id);
-            log.remove(&Row::Producer(number, producer.id))?;
-        }
-        Ok(())
-    }
-
     fn set_active(
         &mut self,
         member: MemberId,
@@ -475,16 +456,6 @@ impl RegistrationDb {
             }
         }
         Ok(())
-    }
-
-    /// The member's row stays, with the highest incarnation there is: a batch of the removed
-    /// member that arrives late must not be applied.
-    fn remove_member(&mut self, member: MemberId, log: &mut RowLog) -> Result<()> {
-        let sessions: Vec<SessionId> = self.sessions_of(member).collect();
-        for session in sessions {
-            self.detach(member, session, log)?;
-        }
-        self.change_member(member, log, |row| *row = MemberRow::removed())
     }
 
     fn change_member(

@@ -467,3 +467,49 @@ fn producer_numbers_are_reused() {
     let only_the_member_row_is_left = story.rows.len();
     assert_eq!(only_the_member_row_is_left, 1);
 }
+
+/// An nsqd with more topics than one log entry takes away.
+fn story_of_a_large_nsqd() -> Story {
+    let mut story = Story::default();
+    story.attach(1, 1, "h1");
+    let claim = |number: u32| Event::Claim {
+        session: session(1),
+        topic: format!("t{number:05}"),
+        channel: None,
+    };
+    story.apply(1, (0..20_000).map(claim).collect());
+    story
+}
+
+#[test]
+fn a_large_nsqd_is_hidden_at_once_and_goes_bit_by_bit() {
+    let mut story = story_of_a_large_nsqd();
+    story.detach(1, 1);
+    assert!(story.nodes().is_empty());
+    assert_eq!(story.producers("t19999"), Some(vec![]));
+    assert!(story.db.needs_sweep());
+    let left = story.db.totals().claims;
+    assert!((1..20_000).contains(&left), "{left}");
+    story.event(2, Event::Sweep);
+    assert!(!story.db.needs_sweep());
+    let totals = story.db.totals();
+    assert_eq!((totals.claims, totals.producers), (0, 0));
+    assert_eq!(totals.topics, 20_000);
+    story.event(2, Event::Sweep);
+}
+
+#[test]
+fn a_large_nsqd_that_comes_back_keeps_what_has_not_gone_yet() {
+    let mut story = story_of_a_large_nsqd();
+    story.event(2, Event::RemoveMember { member: 1 });
+    assert!(story.nodes().is_empty());
+    assert!(story.db.needs_sweep());
+    let mut story = story_of_a_large_nsqd();
+    story.detach(1, 1);
+    story.attach(1, 2, "h1");
+    assert!(!story.db.needs_sweep());
+    assert_eq!(story.producers("t19999"), Some(vec!["h1"]));
+    assert_eq!(story.producers("t00000"), Some(vec![]));
+    story.detach(1, 2);
+    assert_eq!(story.db.totals().producers, 0);
+}

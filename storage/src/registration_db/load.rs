@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::leaving::NOBODY;
 use super::{Attachment, Producer, RegistrationDb, claim_row};
 use crate::error::{Error, Result};
 use crate::rows::{Row, row_hash};
@@ -89,7 +90,10 @@ impl RegistrationDb {
                 .producers
                 .get_mut(&number)
                 .ok_or_else(|| dangling("an attachment", "producer"))?;
-            db.sessions.insert((member, row.session), number);
+            match row.session {
+                NOBODY => drop(db.leaving.insert((member, number))),
+                session => drop(db.sessions.insert((member, session), number)),
+            }
             producer.attachments.insert(member, Attachment::new(row));
         }
         for (topic, channel, number, member) in claims {

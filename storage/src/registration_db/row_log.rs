@@ -43,6 +43,11 @@ impl RowLog {
         self.insert(new)
     }
 
+    /// How many rows changed so far.
+    pub(super) fn len(&self) -> usize {
+        self.changes.len()
+    }
+
     pub(super) fn finish(self) -> (Vec<RowChange>, u128) {
         (self.changes, self.state_hash)
     }
