@@ -40,6 +40,9 @@ pub(crate) const LARGEST_SMALL_VALUE: usize = 4096;
 /// The engine's folder in the data path.
 pub(crate) const FOLDER: &str = "sled";
 
+/// The changes whose leavings one step of the collector frees, with a margin.
+const FREED_AT_ONCE: usize = 64;
+
 /// sled's own default is 1 GB.
 const CACHE_BYTES: u64 = 64 << 20;
 
@@ -280,13 +283,17 @@ impl Table {
     pub(crate) fn batch(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
         self.engine.check_writable()?;
         let mut batch = sled::Batch::default();
+        let mut count = 0;
         for (key, value) in changes {
+            count += 1;
             match value {
                 Some(value) => batch.insert(key, value),
                 None => batch.remove(key),
             }
         }
-        self.engine.written(self.tree.apply_batch(batch))
+        let applied = self.tree.apply_batch(batch);
+        free_replaced(count);
+        self.engine.written(applied)
     }
 
     /// The pairs from key `from` on, in order, below `to`.
@@ -368,6 +375,15 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder)
         .and_then(|folder| folder.sync_all())
         .map_err(Error::io("sync", folder))
+}
+
+/// Frees what a batch of so many changes has replaced in memory. sled leaves that to the
+/// collector of crossbeam-epoch, which does a little with each access of a table, and falls
+/// behind for ever where one access changes thousands of rows.
+fn free_replaced(changes: usize) {
+    for _ in 0..=changes / FREED_AT_ONCE {
+        crossbeam_epoch::pin().flush();
+    }
 }
 
 fn open_db(data_path: &Path, folder: &Path) -> Result<sled::Db> {
