@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use raftlookupd_raft::storage::registration_db::ProducerView;
 use serde::Serialize;
-use serde::ser::{SerializeMap, Serializer};
 
 use crate::context::Context;
 use crate::http::answer::Answer;
@@ -104,7 +103,7 @@ pub(super) async fn debug(
             let producers = entry.producers.into_iter();
             (key, producers.map(DebugProducer::from).collect::<Vec<_>>())
         });
-        Answer::json(&Entries(entries.collect()))
+        Answer::json(&entries.collect::<BTreeMap<_, _>>())
     })
     .await
 }
@@ -113,13 +112,6 @@ pub(super) async fn debug(
 #[derive(Serialize)]
 struct Producer<'a> {
     remote_address: &'a str,
-    #[serde(flatten)]
-    announced: Announced<'a>,
-}
-
-/// What the nsqd told in IDENTIFY.
-#[derive(Serialize)]
-struct Announced<'a> {
     hostname: &'a str,
     broadcast_address: &'a str,
     tcp_port: i64,
@@ -129,9 +121,10 @@ struct Announced<'a> {
     topology_region: &'a str,
 }
 
-impl<'a> From<ProducerView<'a>> for Announced<'a> {
+impl<'a> From<ProducerView<'a>> for Producer<'a> {
     fn from(view: ProducerView<'a>) -> Self {
-        Announced {
+        Producer {
+            remote_address: view.remote_address,
             hostname: &view.info.hostname,
             broadcast_address: &view.id.broadcast_address,
             tcp_port: view.id.tcp_port,
@@ -143,26 +136,22 @@ impl<'a> From<ProducerView<'a>> for Announced<'a> {
     }
 }
 
-impl<'a> From<ProducerView<'a>> for Producer<'a> {
-    fn from(view: ProducerView<'a>) -> Self {
-        Producer {
-            remote_address: view.remote_address,
-            announced: view.into(),
-        }
-    }
-}
-
-/// A producer as upstream's /debug shows it.
+/// A producer as upstream's /debug shows it, its keys sorted.
 #[derive(Serialize)]
 struct DebugProducer<'a> {
+    broadcast_address: &'a str,
+    hostname: &'a str,
+    http_port: i64,
     id: &'a str,
-    #[serde(flatten)]
-    announced: Announced<'a>,
     /// Nanoseconds. PINGs are not replicated, so this is when the session began.
     last_update: i64,
+    tcp_port: i64,
     tombstoned: bool,
     /// Nanoseconds; without a tombstone upstream shows its zero time, which is negative.
     tombstoned_at: i64,
+    topology_region: &'a str,
+    topology_zone: &'a str,
+    version: &'a str,
 }
 
 /// Go's zero time as nanoseconds since the epoch, as far as it fits.
@@ -172,24 +161,17 @@ impl<'a> From<(ProducerView<'a>, Option<u64>)> for DebugProducer<'a> {
     fn from((view, tombstoned_at): (ProducerView<'a>, Option<u64>)) -> Self {
         let nanos = |millis: u64| i64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000);
         DebugProducer {
+            broadcast_address: &view.id.broadcast_address,
+            hostname: &view.info.hostname,
+            http_port: view.info.http_port,
             id: view.remote_address,
-            announced: view.into(),
             last_update: nanos(view.attached_at),
+            tcp_port: view.id.tcp_port,
             tombstoned: tombstoned_at.is_some(),
             tombstoned_at: tombstoned_at.map_or(NEVER, nanos),
+            topology_region: &view.info.topology_region,
+            topology_zone: &view.info.topology_zone,
+            version: &view.info.version,
         }
-    }
-}
-
-/// A map that is written in the order in which it was made.
-struct Entries<'a>(Vec<(String, Vec<DebugProducer<'a>>)>);
-
-impl Serialize for Entries<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (key, producers) in &self.0 {
-            map.serialize_entry(key, producers)?;
-        }
-        map.end()
     }
 }
