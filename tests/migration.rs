@@ -361,7 +361,7 @@ fn a_migration_from_a_real_nsqlookupd() {
             .collect();
         for nsqd in &nsqds {
             let list = serde_json::to_string(&addresses).unwrap();
-            let told = http::put(nsqd.http, "/config/nsqlookupd_tcp_addresses", &list);
+            let told = http::send(nsqd.http, "PUT", "/config/nsqlookupd_tcp_addresses", &list);
             assert_eq!(told.unwrap().body, list);
         }
     };

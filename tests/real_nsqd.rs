@@ -5,7 +5,7 @@ mod support;
 
 use support::cluster::Cluster;
 use support::member::Member;
-use support::real::{Real, find};
+use support::real::{Real, find, publish};
 use support::{http, wait_until};
 
 fn lists_one(member: &Member, topic: &str) -> bool {
@@ -48,15 +48,32 @@ fn a_real_nsqd_stays_listed_while_its_member_is_killed_and_restarted() {
     });
 }
 
-#[test]
-fn a_fresh_nsqd_creates_the_channels_that_only_the_registry_remembers() {
-    let Some(program) = find("nsqd") else { return };
-    let mut cluster = Cluster::start(3, &[]);
+/// The first message that a fresh nsqd publishes, to a topic that it did not know: whether it is in
+/// the channel that was created at its lookupds before.
+fn first_message_waits_for_its_channel(nsqd: &Real, number: u32) -> bool {
+    publish(nsqd, &format!("orders{number}"), "first");
+    let target = format!("/stats?format=json&topic=orders{number}");
+    let stats = http::request(nsqd.http, "GET", &target).unwrap().json();
+    let channels = stats["topics"][0]["channels"].as_array().unwrap();
+    channels.iter().any(|channel| {
+        channel["channel_name"] == "billing" && channel["message_count"].as_u64() == Some(1)
+    })
+}
+
+fn create_channels(lookupd_http: u16) {
     // Several, since nothing tells from outside when nsqd has made use of our introduction.
     for number in 0..100 {
         let target = format!("/channel/create?topic=orders{number}&channel=billing");
-        assert_eq!(cluster.members[1].post(&target).unwrap().status, 200);
+        let created = http::request(lookupd_http, "POST", &target).unwrap();
+        assert_eq!(created.status, 200);
     }
+}
+
+#[test]
+fn the_first_message_waits_for_a_consumer_that_only_the_registry_remembers() {
+    let Some(program) = find("nsqd") else { return };
+    let mut cluster = Cluster::start(3, &[]);
+    create_channels(cluster.members[1].http);
     // The cold start of the whole cluster.
     for member in &mut cluster.members {
         member.kill();
@@ -66,24 +83,36 @@ fn a_fresh_nsqd_creates_the_channels_that_only_the_registry_remembers() {
     }
     cluster.wait_ready();
     let folder = tempfile::tempdir().unwrap();
-    let members: Vec<&Member> = cluster.members.iter().collect();
-    let ports: Vec<u16> = members.iter().map(|member| member.tcp).collect();
+    let ports: Vec<u16> = cluster.members.iter().map(|member| member.tcp).collect();
     let nsqd = Real::nsqd(&program, folder.path(), &ports);
     wait_until("nsqd has identified itself everywhere", || {
-        let known = |member: &&Member| member.log().contains("nsqd identified itself");
-        members.iter().all(known)
+        let known = |member: &Member| member.log().contains("nsqd identified itself");
+        cluster.members.iter().all(known)
     });
     let mut numbers = 0..100;
-    wait_until("the remembered channel exists at the fresh nsqd", || {
+    wait_until("the first message is in the remembered channel", || {
         let number = numbers.next().expect("one of the topics gets its channel");
-        // nsqd asks for the channels of a new topic before it answers.
-        let target = format!("/topic/create?topic=orders{number}");
-        assert_eq!(
-            http::request(nsqd.http, "POST", &target).unwrap().status,
-            200
-        );
-        let target = format!("/stats?format=json&topic=orders{number}");
-        let stats = http::request(nsqd.http, "GET", &target).unwrap();
-        stats.body.contains(r#""channel_name":"billing""#)
+        first_message_waits_for_its_channel(&nsqd, number)
     });
+}
+
+#[test]
+fn the_same_message_is_lost_with_nsqlookupd() {
+    let (Some(nsqd), Some(nsqlookupd)) = (find("nsqd"), find("nsqlookupd")) else {
+        return;
+    };
+    let lookupd = Real::start(&nsqlookupd, []);
+    let ports = (lookupd.tcp, lookupd.http);
+    create_channels(ports.1);
+    drop(lookupd);
+    let lookupd = Real::start_at(&nsqlookupd, ports, []);
+    let folder = tempfile::tempdir().unwrap();
+    let nsqd = Real::nsqd(&nsqd, folder.path(), &[lookupd.tcp]);
+    wait_until("it is registered", || {
+        let nodes = http::request(lookupd.http, "GET", "/nodes").unwrap();
+        nodes.body.contains("127.0.0.1")
+    });
+    for number in 0..100 {
+        assert!(!first_message_waits_for_its_channel(&nsqd, number));
+    }
 }

@@ -38,8 +38,8 @@ pub fn request(port: u16, method: &str, target: &str) -> Option<Answer> {
 }
 
 /// The same with a body.
-pub fn put(port: u16, target: &str, body: &str) -> Option<Answer> {
-    Client::new(port).exchange("PUT", target, body, "close")
+pub fn send(port: u16, method: &str, target: &str, body: &str) -> Option<Answer> {
+    Client::new(port).exchange(method, target, body, "close")
 }
 
 /// A client that keeps its connection.

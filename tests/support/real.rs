@@ -20,9 +20,10 @@ pub fn find(program: &str) -> Option<PathBuf> {
     found
 }
 
-/// A real nsqd or nsqlookupd; killed when dropped.
+/// A real nsqd, nsqlookupd or nsqadmin; killed when dropped.
 pub struct Real {
     process: Child,
+    /// 0 of an nsqadmin.
     pub tcp: u16,
     pub http: u16,
 }
@@ -37,12 +38,35 @@ impl Real {
         Real::start(program, std::iter::once(data_path).chain(lookupds))
     }
 
+    /// An nsqadmin of these lookupds.
+    pub fn nsqadmin(program: &Path, lookupd_http_ports: &[u16]) -> Real {
+        Real::run(program, (0, free_port()), lookupd_flags(lookupd_http_ports))
+    }
+
     pub fn start(program: &Path, flags: impl IntoIterator<Item = String>) -> Real {
-        let (tcp, http) = (free_port(), free_port());
+        Real::start_at(program, (free_port(), free_port()), flags)
+    }
+
+    /// The same at given ports for TCP and HTTP.
+    pub fn start_at(
+        program: &Path,
+        ports: (u16, u16),
+        flags: impl IntoIterator<Item = String>,
+    ) -> Real {
+        let own = [
+            format!("--tcp-address=127.0.0.1:{}", ports.0),
+            "--broadcast-address=127.0.0.1".to_string(),
+        ];
+        Real::run(program, ports, own.into_iter().chain(flags))
+    }
+
+    fn run(
+        program: &Path,
+        (tcp, http): (u16, u16),
+        flags: impl IntoIterator<Item = String>,
+    ) -> Real {
         let process = Command::new(program)
-            .arg(format!("--tcp-address=127.0.0.1:{tcp}"))
             .arg(format!("--http-address=127.0.0.1:{http}"))
-            .arg("--broadcast-address=127.0.0.1")
             .args(flags)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -65,6 +89,18 @@ impl Real {
         self.post(&format!("/topic/create?topic={topic}"));
         self.post(&format!("/channel/create?topic={topic}&channel={channel}"));
     }
+}
+
+/// What consumers and nsqadmin are told.
+pub fn lookupd_flags(http_ports: &[u16]) -> Vec<String> {
+    let flag = |port: &u16| format!("--lookupd-http-address=127.0.0.1:{port}");
+    http_ports.iter().map(flag).collect()
+}
+
+/// Publishes at an nsqd.
+pub fn publish(nsqd: &Real, topic: &str, message: &str) {
+    let answer = http::send(nsqd.http, "POST", &format!("/pub?topic={topic}"), message);
+    assert_eq!(answer.unwrap().status, 200);
 }
 
 impl Drop for Real {
