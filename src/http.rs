@@ -6,9 +6,7 @@ mod chunks;
 pub(crate) mod error;
 mod gate;
 mod head;
-mod log_level;
 mod lookup;
-mod profiles;
 mod query;
 mod read;
 mod routes;
@@ -22,7 +20,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::http::{Method, Request, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -132,14 +130,13 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    let found = routes::find(&head.method, head.uri.path());
-    // Read to its end in any case, so that the connection can be used again.
-    let body = receive(body, found.longest_body());
+    // Read, so that the connection can be used again.
+    let body = discard(Limited::new(body, LONGEST_BODY));
     let answer = match tokio::time::timeout(BODY_DEADLINE, body).await {
         Err(_) => HttpError::BodyTooSlow.into(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => HttpError::BodyTooLarge.into(),
         Ok(Err(_)) => HttpError::InvalidRequest.into(),
-        Ok(Ok(body)) => answer(&context, found, &head.method, &head.uri, body).await,
+        Ok(Ok(())) => answer(&context, &head.method, &head.uri).await,
     };
     let (method, uri, status) = (&head.method, &head.uri, answer.status());
     if ASKED_ALL_THE_TIME.contains(&uri.path()) {
@@ -151,34 +148,19 @@ async fn respond(
     Ok(answer.into_response())
 }
 
-/// Reads a body to its end, and keeps it if it is wanted: at most so many bytes.
-async fn receive(body: Incoming, longest: usize) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
-    if longest > 0 {
-        return Ok(Limited::new(body, longest).collect().await?.to_bytes());
-    }
-    let mut body = Limited::new(body, LONGEST_BODY);
+/// Reads a body to its end without keeping it.
+async fn discard(mut body: Limited<Incoming>) -> Result<(), Box<dyn Error + Send + Sync>> {
     while let Some(frame) = body.frame().await {
         frame?;
     }
-    Ok(Bytes::new())
+    Ok(())
 }
 
-async fn answer(
-    context: &Context,
-    found: Found,
-    method: &Method,
-    uri: &axum::http::Uri,
-    body: Bytes,
-) -> Answer {
-    match found {
+async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri) -> Answer {
+    match routes::find(method, uri.path()) {
         Found::Endpoint(endpoint) => {
-            let request = routes::Request {
-                method,
-                query: uri.query().unwrap_or_default(),
-                body,
-            };
-            let answer = endpoint.answer(context, &request).await;
-            let answer = answer.unwrap_or_else(Answer::from);
+            let answer = endpoint.answer(context, uri.query().unwrap_or_default());
+            let answer = answer.await.unwrap_or_else(Answer::from);
             context.metrics.request(endpoint.path(), answer.status());
             answer
         }

@@ -5,8 +5,6 @@ mod line;
 use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
@@ -15,7 +13,6 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
-use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use line::{Fields, render};
@@ -33,27 +30,6 @@ pub enum LogLevel {
     Error,
     /// Only what ends the process.
     Fatal,
-}
-
-impl LogLevel {
-    const ALL: [LogLevel; 5] = [
-        LogLevel::Debug,
-        LogLevel::Info,
-        LogLevel::Warn,
-        LogLevel::Error,
-        LogLevel::Fatal,
-    ];
-
-    /// The word for it, in lower case.
-    pub fn name(self) -> &'static str {
-        match self {
-            LogLevel::Debug => "debug",
-            LogLevel::Info => "info",
-            LogLevel::Warn => "warn",
-            LogLevel::Error => "error",
-            LogLevel::Fatal => "fatal",
-        }
-    }
 }
 
 /// How lines are written.
@@ -80,9 +56,18 @@ impl FromStr for LogLevel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<LogLevel, String> {
-        let mut levels = LogLevel::ALL.into_iter();
-        let found = levels.find(|level| level.name().eq_ignore_ascii_case(text));
-        found.ok_or_else(|| format!("invalid log level '{text}' (debug, info, warn, error, fatal)"))
+        Ok(match text.to_lowercase().as_str() {
+            "debug" => LogLevel::Debug,
+            "info" => LogLevel::Info,
+            "warn" => LogLevel::Warn,
+            "error" => LogLevel::Error,
+            "fatal" => LogLevel::Fatal,
+            _ => {
+                return Err(format!(
+                    "invalid log level '{text}' (debug, info, warn, error, fatal)"
+                ));
+            }
+        })
     }
 }
 
@@ -109,47 +94,19 @@ impl Default for LogSettings {
     }
 }
 
-/// The filter of this process's log, to be replaced while it runs.
-static FILTER: OnceLock<Handle<Targets, tracing_subscriber::Registry>> = OnceLock::new();
-
-/// The place of the level in [`LogLevel::ALL`].
-static LEVEL: AtomicU8 = AtomicU8::new(1);
-
-/// The least severe lines that this process's log shows now.
-pub fn level() -> LogLevel {
-    let level = LogLevel::ALL.get(usize::from(LEVEL.load(Ordering::Relaxed)));
-    level.copied().unwrap_or(LogLevel::Info)
-}
-
-/// Shows these lines from now on, until the process ends.
-pub fn set_level(level: LogLevel) {
-    let Some(filter) = FILTER.get() else { return };
-    if let Err(error) = filter.reload(level.filter()) {
-        tracing::error!(%error, "the log level stays as it is");
-        return;
-    }
-    LEVEL.store(level as u8, Ordering::Relaxed);
-}
-
 impl LogSettings {
     /// Starts the log of this process; a second call changes nothing.
     pub fn start(&self) {
-        let (filter, handle) = reload::Layer::new(self.level.filter());
         let layer = tracing_subscriber::fmt::layer()
             .event_format(EventLine(self.clone()))
             // Written in one piece per line. An error, as when the reader of a pipe is gone, is
             // ignored: a log that nobody reads must not stop the member.
             .with_writer(std::io::stderr)
             .log_internal_errors(false)
-            .with_filter(filter);
+            .with_filter(self.filter());
         let started = tracing_subscriber::registry().with(layer).try_init();
-        match started {
-            Ok(()) => {
-                LEVEL.store(self.level as u8, Ordering::Relaxed);
-                // Empty until now: this happens once.
-                let _ = FILTER.set(handle);
-            }
-            Err(error) => tracing::debug!(%error, "the log was started before"),
+        if let Err(error) = started {
+            tracing::debug!(%error, "the log was started before");
         }
     }
 
@@ -160,21 +117,19 @@ impl LogSettings {
         // There is nobody left to tell if this fails.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
-}
 
-impl LogLevel {
     /// Our own crates at the level asked for. The libraries report each failed call to a peer
     /// that is down, many a second, where our own lines say it once; so they are heard only
     /// when someone looks for details.
-    fn filter(self) -> Targets {
-        let (own, libraries) = match self {
+    fn filter(&self) -> Targets {
+        let (own, libraries) = match self.level {
             LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
             LogLevel::Info => (LevelFilter::INFO, LevelFilter::ERROR),
             LogLevel::Warn => (LevelFilter::WARN, LevelFilter::ERROR),
             LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
             LogLevel::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
         };
-        let openraft = match self {
+        let openraft = match self.level {
             LogLevel::Debug => LevelFilter::WARN,
             _ => LevelFilter::OFF,
         };
@@ -239,7 +194,13 @@ mod tests {
 
     #[test]
     fn whose_lines_are_shown() {
-        let shown = |level: LogLevel, target, of: &Level| level.filter().would_enable(target, of);
+        let shown = |level, target, of: &Level| {
+            let settings = LogSettings {
+                level,
+                ..LogSettings::default()
+            };
+            settings.filter().would_enable(target, of)
+        };
         for (level, target, of, expected) in [
             (LogLevel::Info, "raftlookupd::server", Level::INFO, true),
             (

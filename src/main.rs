@@ -10,10 +10,6 @@ use raftlookupd::logging::LogSettings;
 use raftlookupd::migrate::{self, Ended, Request};
 use raftlookupd::{dev, signals, version};
 
-/// Gives memory back to the system, and knows where it went: see /debug/pprof/heap.
-#[global_allocator]
-static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1).peekable();
     if words.next_if(|word| word == "dev").is_some() {

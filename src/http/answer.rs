@@ -10,7 +10,6 @@ use crate::http::error::HttpError;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
-const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
@@ -38,30 +37,8 @@ impl Answer {
     }
 
     /// Plain text, without upstream's own header.
-    pub(super) fn text(body: impl Into<Body>) -> Answer {
-        Answer(Response::new(body.into())).with(header::CONTENT_TYPE, TEXT)
-    }
-
-    /// 500 with a reason in plain text, as Go's profiling pages answer.
-    pub(super) fn failure(reason: String) -> Answer {
-        let mut answer = Answer::text(reason + "\n");
-        *answer.0.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
-        answer
-    }
-
-    /// A page for people.
-    pub(super) fn html(body: &'static str) -> Answer {
-        Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, HTML)
-    }
-
-    /// A file of this name.
-    pub(super) fn download(name: &'static str, body: Vec<u8>) -> Answer {
-        let disposition = format!("attachment; filename=\"{name}\"");
-        let answer = Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, BYTES);
-        match HeaderValue::from_str(&disposition) {
-            Ok(disposition) => answer.with(header::CONTENT_DISPOSITION, disposition),
-            Err(_) => answer,
-        }
+    pub(super) fn text(body: &'static str) -> Answer {
+        Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, TEXT)
     }
 
     /// Metrics for Prometheus.

@@ -12,8 +12,6 @@ pub(crate) enum HttpError {
     MissingArg(&'static str),
     /// An argument whose value is not valid; its name in upper case.
     InvalidArg(&'static str),
-    /// What was sent is none of the possible values.
-    InvalidValue,
     /// The topic is not listed.
     TopicNotFound,
     /// The channel is not listed.
@@ -43,7 +41,6 @@ impl HttpError {
             HttpError::InvalidRequest => (400, "INVALID_REQUEST".into()),
             HttpError::MissingArg(name) => (400, format!("MISSING_ARG_{name}")),
             HttpError::InvalidArg(name) => (400, format!("INVALID_ARG_{name}")),
-            HttpError::InvalidValue => (400, "INVALID_VALUE".into()),
             HttpError::TopicNotFound => (404, "TOPIC_NOT_FOUND".into()),
             HttpError::ChannelNotFound => (404, "CHANNEL_NOT_FOUND".into()),
             HttpError::NotFound => (404, "NOT_FOUND".into()),

@@ -1,6 +1,5 @@
 //! The table of paths.
 
-use axum::body::Bytes;
 use axum::http::Method;
 
 use crate::context::Context;
@@ -8,7 +7,7 @@ use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
 use crate::http::read::Consistency;
-use crate::http::{admin, log_level, lookup, profiles, status};
+use crate::http::{admin, lookup, status};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,30 +26,13 @@ pub(super) enum Endpoint {
     TombstoneTopic,
     ClusterStatus,
     Metrics,
-    LogLevel,
-    Profiles,
-    CommandLine,
-    Symbol,
-    Profile,
-    Heap,
-}
-
-/// What an endpoint is given.
-#[derive(Debug)]
-pub(super) struct Request<'a> {
-    pub(super) method: &'a Method,
-    pub(super) query: &'a str,
-    /// Empty where it is ignored; see [`Endpoint::longest_body`].
-    pub(super) body: Bytes,
 }
 
 const GET: &str = "GET, OPTIONS";
 const POST: &str = "OPTIONS, POST";
-const GET_OR_PUT: &str = "GET, OPTIONS, PUT";
-const GET_OR_POST: &str = "GET, OPTIONS, POST";
 
-/// Path, methods (as in `Allow`), endpoint. The last three are not upstream's.
-const ROUTES: [(&str, &str, Endpoint); 20] = [
+/// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
+const ROUTES: [(&str, &str, Endpoint); 14] = [
     ("/ping", GET, Endpoint::Ping),
     ("/info", GET, Endpoint::Info),
     ("/topics", GET, Endpoint::Topics),
@@ -63,14 +45,8 @@ const ROUTES: [(&str, &str, Endpoint); 20] = [
     ("/channel/create", POST, Endpoint::CreateChannel),
     ("/channel/delete", POST, Endpoint::DeleteChannel),
     ("/topic/tombstone", POST, Endpoint::TombstoneTopic),
-    ("/debug/pprof", GET, Endpoint::Profiles),
-    ("/debug/pprof/cmdline", GET, Endpoint::CommandLine),
-    ("/debug/pprof/symbol", GET_OR_POST, Endpoint::Symbol),
-    ("/debug/pprof/profile", GET, Endpoint::Profile),
-    ("/debug/pprof/heap", GET, Endpoint::Heap),
     ("/cluster/status", GET, Endpoint::ClusterStatus),
     ("/metrics", GET, Endpoint::Metrics),
-    ("/config/log_level", GET_OR_PUT, Endpoint::LogLevel),
 ];
 
 /// Where a request leads.
@@ -84,16 +60,6 @@ pub(super) enum Found {
     /// The path is written in another way: a slash at its end, `//`, `..`, upper case.
     Redirect(String),
     Nothing,
-}
-
-impl Found {
-    /// See [`Endpoint::longest_body`].
-    pub(super) fn longest_body(&self) -> usize {
-        match self {
-            Found::Endpoint(endpoint) => endpoint.longest_body(),
-            _ => 0,
-        }
-    }
 }
 
 pub(super) fn find(method: &Method, path: &str) -> Found {
@@ -138,23 +104,9 @@ impl Endpoint {
         route.map_or("", |(path, _, _)| path)
     }
 
-    /// So much of a request's body is given to the endpoint; more is an error. 0 for those that
-    /// ignore it, however long.
-    pub(super) fn longest_body(self) -> usize {
-        match self {
-            Endpoint::LogLevel => 1024,
-            _ => 0,
-        }
-    }
-
     /// # Errors
     /// Whatever is to be answered instead.
-    pub(super) async fn answer(
-        self,
-        context: &Context,
-        request: &Request<'_>,
-    ) -> Result<Answer, HttpError> {
-        let query = request.query;
+    pub(super) async fn answer(self, context: &Context, query: &str) -> Result<Answer, HttpError> {
         // Where no argument is read, a query that cannot be read does no harm.
         let lenient = || Query::parse(query).ok();
         match self {
@@ -172,13 +124,6 @@ impl Endpoint {
             Endpoint::TombstoneTopic => admin::tombstone(context, &Query::parse(query)?).await,
             Endpoint::ClusterStatus => status::cluster_status(context).await,
             Endpoint::Metrics => Ok(status::metrics(context)),
-            Endpoint::LogLevel if request.method == Method::PUT => log_level::put(&request.body),
-            Endpoint::LogLevel => log_level::get(),
-            Endpoint::Profiles => Ok(profiles::index()),
-            Endpoint::CommandLine => Ok(profiles::cmdline()),
-            Endpoint::Symbol => Ok(profiles::symbol()),
-            Endpoint::Profile => Ok(profiles::profile(&Query::parse(query)?).await),
-            Endpoint::Heap => Ok(profiles::heap().await),
         }
     }
 }
