@@ -2,7 +2,7 @@
 
 use std::fmt::{Debug, Write};
 
-use chrono::Local;
+use chrono::{Local, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 use tracing::Event;
 use tracing::field::{Field, Visit};
@@ -64,10 +64,9 @@ pub(super) fn render(
     message: &str,
     fields: &[(&str, Value)],
 ) -> String {
-    let now = Local::now();
     match settings.format {
         LogFormat::Text => {
-            let time = now.format("%Y/%m/%d %H:%M:%S%.6f");
+            let time = Local::now().format("%Y/%m/%d %H:%M:%S%.6f");
             let mut line = format!("{}{time} {level}: ", settings.prefix);
             push_text(&mut line, message);
             for (name, value) in fields {
@@ -88,15 +87,21 @@ pub(super) fn render(
         }
         LogFormat::Json => {
             let mut object = Map::new();
-            let time = now.to_rfc3339_opts(chrono::SecondsFormat::Micros, false);
+            let time = Utc::now().to_rfc3339_opts(SecondsFormat::Micros, true);
             object.insert("time".into(), time.into());
             object.insert("level".into(), level.to_lowercase().into());
             object.insert("target".into(), target.into());
             object.insert("message".into(), message.into());
             for (name, value) in fields {
-                object.insert((*name).into(), value.clone());
+                let taken = object.contains_key(*name);
+                let name = if taken {
+                    format!("event_{name}")
+                } else {
+                    (*name).into()
+                };
+                object.insert(name, value.clone());
             }
-            Value::Object(object).to_string()
+            escape_controls(&Value::Object(object).to_string())
         }
     }
 }
@@ -111,6 +116,19 @@ fn push_text(line: &mut String, text: &str) {
             line.push(c);
         }
     }
+}
+
+/// JSON need not escape all that can steer a terminal.
+fn escape_controls(json: &str) -> String {
+    let mut line = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_control() {
+            let _ = write!(line, "\\u{:04x}", u32::from(c));
+        } else {
+            line.push(c);
+        }
+    }
+    line
 }
 
 #[cfg(test)]
@@ -152,14 +170,23 @@ mod tests {
 
     #[test]
     fn json_lines() {
-        let fields = [("term", 5.into()), ("leader", "b".into())];
-        let line = rendered(LogFormat::Json, "a\n\"b\"", &fields);
-        assert!(!line.contains('\n'), "{line}");
+        let fields = [
+            ("term", 5.into()),
+            ("leader", "b".into()),
+            ("target", "c".into()),
+        ];
+        let message = "a\n\"b\"\u{1b}[2J\u{9b}2J\u{7f}";
+        let line = rendered(LogFormat::Json, message, &fields);
+        assert!(!line.contains(char::is_control), "{line}");
         let object: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(object["message"], "a\n\"b\"");
+        assert_eq!(object["message"], message);
+        let time = object["time"].as_str().unwrap();
+        assert!(chrono::DateTime::parse_from_rfc3339(time).is_ok(), "{time}");
+        assert!(time.ends_with('Z'), "{time}");
         assert_eq!(object["level"], "warning");
         assert_eq!(object["target"], "raftlookupd::x");
         assert_eq!(object["term"], 5);
         assert_eq!(object["leader"], "b");
+        assert_eq!(object["event_target"], "c");
     }
 }
