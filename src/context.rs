@@ -6,6 +6,7 @@ use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Error, Registry, Result};
 use tokio::sync::watch;
 
+use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::open_files::MostConnections;
 
@@ -31,6 +32,8 @@ pub(crate) struct Context {
     pub(crate) tombstone_lifetime: Duration,
     /// More than these wait in the system's queue.
     pub most_connections: MostConnections,
+    /// What operators read.
+    pub(crate) log: Log,
     /// What operators watch.
     pub(crate) metrics: Metrics,
     /// This member's share of the cluster, once it has loaded.

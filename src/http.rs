@@ -6,7 +6,9 @@ mod chunks;
 pub(crate) mod error;
 mod gate;
 mod head;
+mod log_level;
 mod lookup;
+mod pprof;
 mod query;
 mod read;
 mod routes;
@@ -34,9 +36,10 @@ use tokio::sync::watch;
 
 use crate::context::Context;
 use answer::Answer;
-use error::HttpError;
+use error::{HttpError, ProfileError};
 use gate::Gate;
-use routes::Found;
+use log_level::LONGEST_VALUE;
+use routes::{Asked, Found};
 
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
 const HEAD_DEADLINE: Duration = Duration::from_secs(120);
@@ -130,13 +133,13 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    // Read, so that the connection can be used again.
-    let body = discard(Limited::new(body, LONGEST_BODY));
+    // Read to its end, so that the connection can be used again.
+    let body = read_body(Limited::new(body, LONGEST_BODY));
     let answer = match tokio::time::timeout(BODY_DEADLINE, body).await {
         Err(_) => HttpError::BodyTooSlow.into(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => HttpError::BodyTooLarge.into(),
         Ok(Err(_)) => HttpError::InvalidRequest.into(),
-        Ok(Ok(())) => answer(&context, &head.method, &head.uri).await,
+        Ok(Ok(body)) => answer(&context, &head.method, &head.uri, &body).await,
     };
     let (method, uri, status) = (&head.method, &head.uri, answer.status());
     if ASKED_ALL_THE_TIME.contains(&uri.path()) {
@@ -148,22 +151,32 @@ async fn respond(
     Ok(answer.into_response())
 }
 
-/// Reads a body to its end without keeping it.
-async fn discard(mut body: Limited<Incoming>) -> Result<(), Box<dyn Error + Send + Sync>> {
+/// Reads a body to its end, and keeps as much of its beginning as shows whether it is a value.
+async fn read_body(mut body: Limited<Incoming>) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let mut kept = Vec::new();
     while let Some(frame) = body.frame().await {
-        frame?;
+        if let Some(data) = frame?.data_ref() {
+            let room = LONGEST_VALUE + 1 - kept.len();
+            kept.extend_from_slice(&data[..data.len().min(room)]);
+        }
     }
-    Ok(())
+    Ok(kept)
 }
 
-async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri) -> Answer {
+async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body: &[u8]) -> Answer {
     match routes::find(method, uri.path()) {
         Found::Endpoint(endpoint) => {
-            let answer = endpoint.answer(context, uri.query().unwrap_or_default());
-            let answer = answer.await.unwrap_or_else(Answer::from);
+            let asked = Asked {
+                method,
+                query: uri.query().unwrap_or_default(),
+                body,
+            };
+            let answer = endpoint.answer(context, asked).await;
+            let answer = answer.unwrap_or_else(Answer::from);
             context.metrics.request(endpoint.path(), answer.status());
             answer
         }
+        Found::UnknownProfile => HttpError::Profile(ProfileError::Unknown).into(),
         Found::Options(allow) => Answer::options(allow),
         Found::OtherMethod(allow) => HttpError::MethodNotAllowed(allow).into(),
         Found::Redirect(path) => Answer::redirect(method, &path, uri.query()),

@@ -5,15 +5,16 @@ mod line;
 use std::fmt;
 use std::io::Write;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, reload};
 
 use line::{Fields, render};
 
@@ -21,7 +22,7 @@ use line::{Fields, render};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// Everything.
-    Debug,
+    Debug = 1,
     /// What happens.
     Info,
     /// What an operator should look at.
@@ -71,6 +72,25 @@ impl FromStr for LogLevel {
     }
 }
 
+impl LogLevel {
+    /// As nsqd numbers them: 1 (debug) to 5 (fatal).
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.write_str(match self {
+            LogLevel::Debug => "debug",
+            LogLevel::Info => "info",
+            LogLevel::Warn => "warn",
+            LogLevel::Error => "error",
+            LogLevel::Fatal => "fatal",
+        })
+    }
+}
+
 impl FromStr for LogFormat {
     type Err = String;
 
@@ -94,42 +114,86 @@ impl Default for LogSettings {
     }
 }
 
+/// The log of this process, once it runs.
+#[derive(Debug)]
+pub struct Log {
+    settings: LogSettings,
+    level: Mutex<LogLevel>,
+    filter: reload::Handle<Targets, Registry>,
+}
+
+impl Log {
+    /// The least severe lines that it shows now.
+    pub fn level(&self) -> LogLevel {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows other lines from now on, and says so whatever the level: who later looks for what
+    /// is missing should find out why.
+    pub fn set_level(&self, level: LogLevel) {
+        let mut current = self.level.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.filter.reload(level.filter()) {
+            tracing::error!(%error, "the log level stays as it is");
+            return;
+        }
+        let fields = [
+            ("from", current.to_string().into()),
+            ("to", level.to_string().into()),
+        ];
+        *current = level;
+        let text = "the log level was changed until the next start";
+        self.settings.write("INFO", text, &fields);
+    }
+}
+
 impl LogSettings {
     /// Starts the log of this process; a second call changes nothing.
-    pub fn start(&self) {
+    pub fn start(&self) -> Log {
+        let (filter, handle) = reload::Layer::new(self.level.filter());
         let layer = tracing_subscriber::fmt::layer()
             .event_format(EventLine(self.clone()))
             // Written in one piece per line. An error, as when the reader of a pipe is gone, is
             // ignored: a log that nobody reads must not stop the member.
             .with_writer(std::io::stderr)
             .log_internal_errors(false)
-            .with_filter(self.filter());
+            .with_filter(filter);
         let started = tracing_subscriber::registry().with(layer).try_init();
         if let Err(error) = started {
             tracing::debug!(%error, "the log was started before");
+        }
+        Log {
+            settings: self.clone(),
+            level: Mutex::new(self.level),
+            filter: handle,
         }
     }
 
     /// Writes the line that says why the process ends; shown at every level.
     pub fn fatal(&self, message: &str) {
-        let mut text = render(self, "FATAL", module_path!(), message, &[]);
+        self.write("FATAL", message, &[]);
+    }
+
+    fn write(&self, level: &str, message: &str, fields: &[(&str, serde_json::Value)]) {
+        let mut text = render(self, level, module_path!(), message, fields);
         text.push('\n');
         // There is nobody left to tell if this fails.
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
+}
 
+impl LogLevel {
     /// Our own crates at the level asked for. The libraries report each failed call to a peer
     /// that is down, many a second, where our own lines say it once; so they are heard only
     /// when someone looks for details.
-    fn filter(&self) -> Targets {
-        let (own, libraries) = match self.level {
+    fn filter(self) -> Targets {
+        let (own, libraries) = match self {
             LogLevel::Debug => (LevelFilter::DEBUG, LevelFilter::WARN),
             LogLevel::Info => (LevelFilter::INFO, LevelFilter::ERROR),
             LogLevel::Warn => (LevelFilter::WARN, LevelFilter::ERROR),
             LogLevel::Error => (LevelFilter::ERROR, LevelFilter::ERROR),
             LogLevel::Fatal => (LevelFilter::OFF, LevelFilter::OFF),
         };
-        let openraft = match self.level {
+        let openraft = match self {
             LogLevel::Debug => LevelFilter::WARN,
             _ => LevelFilter::OFF,
         };
@@ -186,6 +250,7 @@ mod tests {
             ("fatal", LogLevel::Fatal),
         ] {
             assert_eq!(text.parse(), Ok(level));
+            assert_eq!(level.to_string(), text.to_lowercase());
         }
         for text in ["", "warning", "loud", "5", " info"] {
             assert!(text.parse::<LogLevel>().is_err(), "{text}");
@@ -194,13 +259,7 @@ mod tests {
 
     #[test]
     fn whose_lines_are_shown() {
-        let shown = |level, target, of: &Level| {
-            let settings = LogSettings {
-                level,
-                ..LogSettings::default()
-            };
-            settings.filter().would_enable(target, of)
-        };
+        let shown = |level: LogLevel, target, of: &Level| level.filter().would_enable(target, of);
         for (level, target, of, expected) in [
             (LogLevel::Info, "raftlookupd::server", Level::INFO, true),
             (

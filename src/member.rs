@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::context::{Context, unix_millis};
 use crate::error::{Error, Result};
+use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::open_files::raise_limit;
 use crate::orphans::detach_orphans;
@@ -40,11 +41,11 @@ struct Serving {
     http: JoinHandle<()>,
 }
 
-/// Runs a member until `stop` becomes true.
+/// Runs a member until `stop` becomes true. It may change what the log shows.
 ///
 /// # Errors
 /// Why it could not start, or cannot go on.
-pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
+pub async fn run(config: Config, log: Log, stop: watch::Receiver<bool>) -> Result<()> {
     tracing::info!("{}", version_line());
     let listeners = Listeners::bind(&config)?;
     let (loaded, registry) = watch::channel(None);
@@ -57,6 +58,7 @@ pub async fn run(config: Config, stop: watch::Receiver<bool>) -> Result<()> {
         version: VERSION.to_string(),
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,
+        log,
         metrics: Metrics::new(),
         most_connections,
         registry,

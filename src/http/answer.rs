@@ -13,6 +13,10 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
+/// With this, `go tool pprof` prints a plain text that comes instead of a profile.
+const GO_PPROF: HeaderName = HeaderName::from_static("x-go-pprof");
 const NSQ_CONTENT_TYPE: HeaderName = HeaderName::from_static("x-nsq-content-type");
 const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
 const CONSISTENCY: HeaderName = HeaderName::from_static("x-raftlookupd-consistency");
@@ -37,13 +41,29 @@ impl Answer {
     }
 
     /// Plain text, without upstream's own header.
-    pub(super) fn text(body: &'static str) -> Answer {
-        Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, TEXT)
+    pub(super) fn text(body: impl Into<Body>) -> Answer {
+        Answer(Response::new(body.into())).with(header::CONTENT_TYPE, TEXT)
     }
 
     /// Metrics for Prometheus.
     pub(super) fn open_metrics(text: String) -> Answer {
         Answer(Response::new(Body::from(text))).with(header::CONTENT_TYPE, OPEN_METRICS)
+    }
+
+    /// A page for people.
+    pub(super) fn html(body: &'static str) -> Answer {
+        Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, HTML)
+    }
+
+    /// A profile for `go tool pprof`, with the headers of Go's programs.
+    pub(super) fn profile(name: &str, profile: Vec<u8>) -> Answer {
+        let answer = Answer(Response::new(Body::from(profile)))
+            .with(header::CONTENT_TYPE, BYTES)
+            .with(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF);
+        match HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+            Ok(name) => answer.with(header::CONTENT_DISPOSITION, name),
+            Err(_) => answer,
+        }
     }
 
     /// What methods there are.
@@ -108,6 +128,13 @@ impl From<HttpError> for Answer {
     fn from(error: HttpError) -> Self {
         let (status, message) = error.status_and_message();
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if let HttpError::Profile(_) = error {
+            let mut answer = Answer::text(message + "\n")
+                .with(header::X_CONTENT_TYPE_OPTIONS, NO_SNIFF)
+                .with(GO_PPROF, HeaderValue::from_static("1"));
+            *answer.0.status_mut() = status;
+            return answer;
+        }
         let body = serde_json::json!({ "message": message }).to_string();
         let answer = Answer::nsq(status, Body::from(body)).with(header::CONTENT_TYPE, JSON);
         match error {

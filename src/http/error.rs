@@ -20,6 +20,12 @@ pub(crate) enum HttpError {
     NotFound,
     /// The path has other methods: these.
     MethodNotAllowed(&'static str),
+    /// What was sent is no value of the setting.
+    InvalidValue,
+    /// What was sent is too long for a value, or nothing.
+    ValueSize,
+    /// No profile for `go tool pprof`.
+    Profile(ProfileError),
     /// Nobody needs to send us so much.
     BodyTooLarge,
     /// It did not arrive.
@@ -34,6 +40,23 @@ pub(crate) enum HttpError {
     Internal,
 }
 
+/// Why there is no profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProfileError {
+    /// No such profile, or one that only Go's runtime has.
+    Unknown,
+    /// It cannot take so long, or that is no number.
+    Seconds,
+    /// Somebody else takes one.
+    CpuInUse,
+    /// Somebody else takes one.
+    HeapInUse,
+    /// Allocations are not sampled.
+    NoHeap,
+    /// A failure of ours, which the log has.
+    Failed,
+}
+
 impl HttpError {
     /// Status and message.
     pub(crate) fn status_and_message(self) -> (u16, String) {
@@ -45,6 +68,9 @@ impl HttpError {
             HttpError::ChannelNotFound => (404, "CHANNEL_NOT_FOUND".into()),
             HttpError::NotFound => (404, "NOT_FOUND".into()),
             HttpError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED".into()),
+            HttpError::InvalidValue => (400, "INVALID_VALUE".into()),
+            HttpError::ValueSize => (413, "INVALID_VALUE".into()),
+            HttpError::Profile(error) => error.status_and_message(),
             HttpError::BodyTooSlow => (408, "BODY_TOO_SLOW".into()),
             HttpError::BodyTooLarge => (413, "BODY_TOO_LARGE".into()),
             HttpError::Internal => (500, "INTERNAL_ERROR".into()),
@@ -52,6 +78,36 @@ impl HttpError {
             HttpError::NoQuorum => (503, "NO_QUORUM".into()),
             HttpError::OutcomeUnknown => (504, "OUTCOME_UNKNOWN".into()),
         }
+    }
+}
+
+impl ProfileError {
+    /// In plain words, as Go's programs answer; the tool prints them.
+    fn status_and_message(self) -> (u16, String) {
+        let (status, message) = match self {
+            ProfileError::Unknown => (404, "Unknown profile: /debug/pprof lists what there is"),
+            ProfileError::Seconds => (400, "seconds must be a whole number from 1 to 300"),
+            ProfileError::CpuInUse => (
+                500,
+                "Could not enable CPU profiling: cpu profiling already in use",
+            ),
+            ProfileError::HeapInUse => (
+                500,
+                "Could not take a heap profile: another is being taken, try again",
+            ),
+            ProfileError::NoHeap => (
+                404,
+                "No heap profile: this member runs without sampling of allocations",
+            ),
+            ProfileError::Failed => (500, "Could not take the profile: the log says why"),
+        };
+        (status, message.into())
+    }
+}
+
+impl From<ProfileError> for HttpError {
+    fn from(error: ProfileError) -> Self {
+        HttpError::Profile(error)
     }
 }
 

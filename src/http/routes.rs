@@ -7,7 +7,7 @@ use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
 use crate::http::read::Consistency;
-use crate::http::{admin, lookup, status};
+use crate::http::{admin, log_level, lookup, pprof, status};
 
 /// What can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,13 +26,31 @@ pub(super) enum Endpoint {
     TombstoneTopic,
     ClusterStatus,
     Metrics,
+    LogLevel,
+    Profiles,
+    CommandLine,
+    CpuProfile,
+    HeapProfile,
+}
+
+/// What an endpoint may read of a request.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) method: &'a Method,
+    pub(super) query: &'a str,
+    /// As much as was kept of it.
+    pub(super) body: &'a [u8],
 }
 
 const GET: &str = "GET, OPTIONS";
 const POST: &str = "OPTIONS, POST";
+const GET_PUT: &str = "GET, OPTIONS, PUT";
+
+/// Under which Go's programs have their profiles.
+const PROFILES: &str = "/debug/pprof/";
 
 /// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
-const ROUTES: [(&str, &str, Endpoint); 14] = [
+const ROUTES: [(&str, &str, Endpoint); 19] = [
     ("/ping", GET, Endpoint::Ping),
     ("/info", GET, Endpoint::Info),
     ("/topics", GET, Endpoint::Topics),
@@ -47,6 +65,11 @@ const ROUTES: [(&str, &str, Endpoint); 14] = [
     ("/topic/tombstone", POST, Endpoint::TombstoneTopic),
     ("/cluster/status", GET, Endpoint::ClusterStatus),
     ("/metrics", GET, Endpoint::Metrics),
+    ("/config/log_level", GET_PUT, Endpoint::LogLevel),
+    ("/debug/pprof", GET, Endpoint::Profiles),
+    ("/debug/pprof/cmdline", GET, Endpoint::CommandLine),
+    ("/debug/pprof/profile", GET, Endpoint::CpuProfile),
+    ("/debug/pprof/heap", GET, Endpoint::HeapProfile),
 ];
 
 /// Where a request leads.
@@ -59,6 +82,8 @@ pub(super) enum Found {
     OtherMethod(&'static str),
     /// The path is written in another way: a slash at its end, `//`, `..`, upper case.
     Redirect(String),
+    /// A path below that of the profiles.
+    UnknownProfile,
     Nothing,
 }
 
@@ -74,6 +99,7 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
     let cleaned = clean(path);
     match route(&cleaned) {
         Some((_, allow, _)) if fits(method, allow) => Found::Redirect(cleaned),
+        None if path.starts_with(PROFILES) => Found::UnknownProfile,
         _ => Found::Nothing,
     }
 }
@@ -106,7 +132,12 @@ impl Endpoint {
 
     /// # Errors
     /// Whatever is to be answered instead.
-    pub(super) async fn answer(self, context: &Context, query: &str) -> Result<Answer, HttpError> {
+    pub(super) async fn answer(
+        self,
+        context: &Context,
+        asked: Asked<'_>,
+    ) -> Result<Answer, HttpError> {
+        let query = asked.query;
         // Where no argument is read, a query that cannot be read does no harm.
         let lenient = || Query::parse(query).ok();
         match self {
@@ -124,6 +155,14 @@ impl Endpoint {
             Endpoint::TombstoneTopic => admin::tombstone(context, &Query::parse(query)?).await,
             Endpoint::ClusterStatus => status::cluster_status(context).await,
             Endpoint::Metrics => Ok(status::metrics(context)),
+            Endpoint::LogLevel if asked.method == Method::PUT => {
+                log_level::change(context, asked.body)
+            }
+            Endpoint::LogLevel => log_level::show(context),
+            Endpoint::Profiles => Ok(pprof::index()),
+            Endpoint::CommandLine => Ok(pprof::cmdline()),
+            Endpoint::CpuProfile => pprof::profile(&Query::parse(query)?).await,
+            Endpoint::HeapProfile => pprof::heap().await,
         }
     }
 }
@@ -151,6 +190,21 @@ mod tests {
             ("GET", "/topic/create/", Found::Nothing),
             ("GET", "/", Found::Nothing),
             ("GET", "/nothing", Found::Nothing),
+            (
+                "PUT",
+                "/config/log_level",
+                Found::Endpoint(Endpoint::LogLevel),
+            ),
+            ("POST", "/config/log_level", Found::OtherMethod(GET_PUT)),
+            ("GET", "/debug/pprof", Found::Endpoint(Endpoint::Profiles)),
+            (
+                "GET",
+                "/debug/pprof/",
+                Found::Redirect("/debug/pprof".into()),
+            ),
+            ("POST", "/debug/pprof/cmdline", Found::OtherMethod(GET)),
+            ("GET", "/debug/pprof/goroutine", Found::UnknownProfile),
+            ("POST", "/debug/pprof/symbol", Found::UnknownProfile),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             assert_eq!(find(&method, path), expected, "{method} {path}");

@@ -4,12 +4,16 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use super::DEADLINE;
+
 /// What came back.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub status: u16,
     pub head: String,
+    /// As text; `bytes` has what is none.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
@@ -40,6 +44,17 @@ pub fn request(port: u16, method: &str, target: &str) -> Option<Answer> {
 /// The same with a body.
 pub fn send(port: u16, method: &str, target: &str, body: &str) -> Option<Answer> {
     Client::new(port).exchange(method, target, body, "close")
+}
+
+/// For what takes its time.
+pub fn request_patiently(port: u16, target: &str) -> Option<Answer> {
+    let stream = connect(port)?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    let mut client = Client {
+        port,
+        stream: Some(BufReader::new(stream)),
+    };
+    client.exchange("GET", target, "", "close")
 }
 
 /// A client that keeps its connection.
@@ -105,6 +120,7 @@ fn read_answer(stream: &mut BufReader<TcpStream>) -> Option<Answer> {
         status: head.split(' ').nth(1)?.parse().ok()?,
         head: head.trim_end().to_string(),
         body: String::new(),
+        bytes: Vec::new(),
     };
     let length = answer.header("Content-Length");
     let length: usize = length
@@ -113,6 +129,7 @@ fn read_answer(stream: &mut BufReader<TcpStream>) -> Option<Answer> {
         .ok()?;
     let mut body = vec![0; length];
     stream.read_exact(&mut body).ok()?;
-    answer.body = String::from_utf8(body).ok()?;
+    answer.body = String::from_utf8_lossy(&body).into_owned();
+    answer.bytes = body;
     Some(answer)
 }

@@ -1,0 +1,64 @@
+//! Where the CPU time goes: a signal stops the running thread a hundred times in each second of
+//! CPU time, and its stack is noted.
+
+use std::time::Duration;
+
+use pprof::protos::{Mapping, Profile};
+use pprof::{Error, ProfilerGuard, ProfilerGuardBuilder};
+
+use super::encode::{encode, intern};
+use super::failed;
+use crate::http::error::ProfileError;
+
+/// Stacks per second of CPU time, as Go's runtime takes them.
+const FREQUENCY: i32 = 100;
+
+/// Code that is not stopped while it may hold locks that walking a stack needs too.
+const LEFT_ALONE: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
+
+/// The profiler's own calls, which would be the innermost of each stack.
+const PROFILER: &str = "perf_signal_handler|.*pprof::backtrace::.*";
+
+/// Watches the whole process for this time.
+///
+/// # Errors
+/// [`ProfileError::CpuInUse`], [`ProfileError::Failed`].
+pub(super) async fn profile(duration: Duration) -> Result<Vec<u8>, ProfileError> {
+    // The first start reads the program's symbols, which takes a moment.
+    let guard = tokio::task::spawn_blocking(start).await;
+    let guard = guard.map_err(|error| failed(&error))??;
+    tokio::time::sleep(duration).await;
+    let profile = tokio::task::spawn_blocking(move || finish(&guard)).await;
+    profile.map_err(|error| failed(&error))?
+}
+
+fn start() -> Result<ProfilerGuard<'static>, ProfileError> {
+    let builder = ProfilerGuardBuilder::default().frequency(FREQUENCY);
+    builder
+        .blocklist(&LEFT_ALONE)
+        .build()
+        .map_err(|error| match error {
+            Error::Running => ProfileError::CpuInUse,
+            error => failed(&error),
+        })
+}
+
+fn finish(guard: &ProfilerGuard<'_>) -> Result<Vec<u8>, ProfileError> {
+    let profile = guard.report().build().and_then(|report| report.pprof());
+    let mut profile = profile.map_err(|error| failed(&error))?;
+    name_program(&mut profile);
+    encode(profile, PROFILER).map_err(|error| failed(&error))
+}
+
+/// Says which program this was; the tool shows it, and complains without.
+fn name_program(profile: &mut Profile) {
+    let path = std::env::current_exe().unwrap_or_default();
+    profile.mapping = vec![Mapping {
+        id: 1,
+        filename: intern(profile, &path.to_string_lossy()),
+        ..Mapping::default()
+    }];
+    for location in &mut profile.location {
+        location.mapping_id = 1;
+    }
+}

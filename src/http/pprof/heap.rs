@@ -1,0 +1,41 @@
+//! Who holds the memory, as jemalloc has noted it since the start.
+
+#[cfg(feature = "heap-profile")]
+use super::{
+    encode::{decode, encode},
+    failed,
+};
+use crate::http::error::ProfileError;
+
+/// The allocator's own calls, which would be the innermost of each stack.
+#[cfg(feature = "heap-profile")]
+const ALLOCATOR: &str = "_rjem_.*|prof_.*|.*tikv_jemallocator::Jemalloc.*|__rustc::.*";
+
+/// What is on the heap now, by the stacks that asked for it.
+///
+/// # Errors
+/// [`ProfileError::NoHeap`].
+#[cfg(not(feature = "heap-profile"))]
+pub(super) async fn profile() -> Result<Vec<u8>, ProfileError> {
+    Err(ProfileError::NoHeap)
+}
+
+/// What is on the heap now, by the stacks that asked for it.
+///
+/// # Errors
+/// [`ProfileError::NoHeap`], [`ProfileError::HeapInUse`], [`ProfileError::Failed`].
+#[cfg(feature = "heap-profile")]
+pub(super) async fn profile() -> Result<Vec<u8>, ProfileError> {
+    // There is none if jemalloc was told so by _RJEM_MALLOC_CONF=prof:false, or was compiled
+    // without our settings.
+    let control = jemalloc_pprof::PROF_CTL.clone();
+    let control = control.ok_or(ProfileError::NoHeap)?;
+    let control = control.try_lock_owned();
+    let mut control = control.map_err(|_| ProfileError::HeapInUse)?;
+    let profile = tokio::task::spawn_blocking(move || {
+        let profile = control.dump_pprof().map_err(|error| failed(&error))?;
+        let profile = decode(&profile).map_err(|error| failed(&error))?;
+        encode(profile, ALLOCATOR).map_err(|error| failed(&error))
+    });
+    profile.await.map_err(|error| failed(&error))?
+}
