@@ -284,16 +284,16 @@ mod tests {
         for (words, text) in [
             (
                 &["--initial-cluster=a=h:1,b=h:2"][..],
-                "invalid name \"here\": must be a name that initial-cluster lists: a, b",
+                "invalid value \"here\" for name: must be a name that initial-cluster lists: a, b",
             ),
             (
                 &["--heartbeat-interval=300ms"],
-                "invalid heartbeat-interval \"300ms\": must be at least 1ms, \
+                "invalid value \"300ms\" for heartbeat-interval: must be at least 1ms, \
                  and shorter than the shortest election-timeout, 300ms",
             ),
             (
                 &["--heartbeat-interval=1us"],
-                "invalid heartbeat-interval \"1\u{b5}s\": must be at least 1ms, \
+                "invalid value \"1\u{b5}s\" for heartbeat-interval: must be at least 1ms, \
                  and shorter than the shortest election-timeout, 300ms",
             ),
         ] {

@@ -41,7 +41,7 @@ pub enum Error {
         reason: String,
     },
     /// Settings that are fine each for itself do not fit together.
-    #[error("invalid {flag} {value:?}: {reason}")]
+    #[error("invalid value {value:?} for {flag}: {reason}")]
     Setting {
         /// The flag, without dashes.
         flag: &'static str,
@@ -87,12 +87,15 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process ends with: 2 for the command line, and for a `diff` that failed, since its
+    /// What the process ends with: 2 for what the program was told, and for a `diff` that failed, since its
     /// 1 says that something differs; 74 (`EX_IOERR`) for the disk and what is on it, so that a
     /// supervisor can tell "do not just try again"; else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Usage(_) | Error::UnknownFlag(_) | Error::NotCompared(_) => 2,
+            Error::Usage(_)
+            | Error::UnknownFlag(_)
+            | Error::Setting { .. }
+            | Error::NotCompared(_) => 2,
             Error::Start(error) | Error::Failed(error) => match error {
                 raft::Error::Storage(_) | raft::Error::StorageFailed(_) => 74,
                 _ => 1,

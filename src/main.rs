@@ -102,7 +102,9 @@ fn failed(log: &LogSettings, error: &Error) -> ExitCode {
         Error::UnknownFlag(_) => {
             print(&mut stderr, &format!("{error}\n{}", config::usage()));
         }
-        Error::Usage(_) => print(&mut stderr, &format!("{error}\n(see --help)")),
+        Error::Usage(_) | Error::Setting { .. } => {
+            print(&mut stderr, &format!("{error}\n(see --help)"))
+        }
         Error::Lookupd(_) | Error::NotCompared(_) => {
             print(&mut stderr, &format!("raftlookupd: {error}"));
         }

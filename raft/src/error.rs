@@ -43,3 +43,14 @@ pub enum Error {
 
 /// What fallible calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// The cause at the end of the chain says what happened; the rest says which library noticed.
+pub(crate) fn innermost<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause
+}

@@ -31,6 +31,9 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// For a change of the membership.
 const CHANGE: Duration = Duration::from_secs(15);
 
+/// What the others said, by name.
+type Answers = BTreeMap<String, std::result::Result<HelloAnswer, CallError>>;
+
 /// How this member becomes part of a cluster when its data path is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forming {
@@ -74,7 +77,7 @@ pub(crate) async fn with_others(
     loop {
         let answers = ask_all(me, peers).await;
         for (name, answer) in &answers {
-            let Some(answer) = answer else { continue };
+            let Ok(answer) = answer else { continue };
             check_name(name, answer)?;
             let Some(formed) = &answer.formed else {
                 check_list(name, me, answer)?;
@@ -89,7 +92,10 @@ pub(crate) async fn with_others(
             }
         }
         let first = me.initial.first().is_some_and(|(name, _)| *name == me.name);
-        let fresh: Option<Vec<&HelloAnswer>> = answers.values().map(Option::as_ref).collect();
+        let fresh: Option<Vec<&HelloAnswer>> = answers
+            .values()
+            .map(|answer| answer.as_ref().ok())
+            .collect();
         if let Some(fresh) = fresh.filter(|all| all.iter().all(|one| one.formed.is_none()))
             && first
         {
@@ -97,10 +103,8 @@ pub(crate) async fn with_others(
         }
         if reminded.elapsed() > REMIND {
             reminded = Instant::now();
-            let missing = answers.iter().filter(|(_, answer)| answer.is_none());
-            let missing: Vec<_> = missing.map(|(name, _)| name.as_str()).collect();
             tracing::info!(
-                ?missing,
+                missing = missing(me, &answers),
                 "waiting for the other members to form the cluster"
             );
         }
@@ -172,7 +176,16 @@ fn has_place(me: &Promote, metrics: &RaftMetrics) -> bool {
         && !others.any(|(_, other)| other.name == node.name)
 }
 
-async fn ask_all(me: &Hello, peers: &PeerClient) -> BTreeMap<String, Option<HelloAnswer>> {
+/// Who does not answer, where that was tried, and why not.
+fn missing(me: &Hello, answers: &Answers) -> String {
+    let missing = me.initial.iter().filter_map(|(name, address)| {
+        let error = answers.get(name)?.as_ref().err()?;
+        Some(format!("{name} at {address}: {error}"))
+    });
+    missing.collect::<Vec<_>>().join(", ")
+}
+
+async fn ask_all(me: &Hello, peers: &PeerClient) -> Answers {
     let mut questions = tokio::task::JoinSet::new();
     for (name, address) in &me.initial {
         if *name == me.name {
@@ -182,7 +195,7 @@ async fn ask_all(me: &Hello, peers: &PeerClient) -> BTreeMap<String, Option<Hell
         let (me, peers) = (me.clone(), peers.clone());
         questions.spawn(async move {
             let answer = peers.ask(&address, &me, ANSWER).await;
-            (name, answer.ok())
+            (name, answer)
         });
     }
     questions.join_all().await.into_iter().collect()

@@ -163,7 +163,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 self.facts.set_vote(Some(*vote));
                 return Ok(());
             }
-            Ok(Err(error)) => openraft::AnyError::new(&error),
+            Ok(Err(error)) => openraft::AnyError::error(&error),
             Err(error) => openraft::AnyError::new(&error),
         };
         Err(StorageIOError::write_vote(error).into())
@@ -172,7 +172,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         let vote = self.table.vote();
         let vote =
-            vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::new(&error)))?;
+            vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::error(&error)))?;
         let vote = vote.map(|vote| Vote {
             leader_id: LeaderId::new(vote.term, vote.node_id),
             committed: vote.committed,
@@ -244,5 +244,5 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 }
 
 fn failed(verb: ErrorVerb, error: raftlookupd_storage::Error) -> StorageError {
-    StorageIOError::new(ErrorSubject::Logs, verb, openraft::AnyError::new(&error)).into()
+    StorageIOError::new(ErrorSubject::Logs, verb, openraft::AnyError::error(&error)).into()
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, innermost};
 use crate::peer_message::{Addressed, Declined, PeerRequest, Reply};
 
 /// A connection idle for longer may lead to a peer that is long gone: rather dial again, which
@@ -170,17 +170,6 @@ impl PeerClient {
 
 /// A single lost call is everyday life; this many in a row are worth a line.
 const LOST_AFTER: u64 = 3;
-
-/// The cause at the end of the chain says what happened; the rest says which library noticed.
-fn innermost<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> &'a (dyn std::error::Error + 'static) {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause
-}
 
 fn is_refused(error: &reqwest::Error) -> bool {
     innermost(error)

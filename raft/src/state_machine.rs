@@ -246,5 +246,5 @@ fn snapshot_meta(mark: &AppliedMark) -> SnapshotMeta {
 }
 
 fn failed(subject: ErrorSubject<u64>, verb: ErrorVerb, error: &Error) -> StorageError {
-    StorageIOError::new(subject, verb, AnyError::new(error)).into()
+    StorageIOError::new(subject, verb, AnyError::error(error)).into()
 }

@@ -6,7 +6,7 @@ use openraft::error::Fatal;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::watch;
 
-use crate::error::Error;
+use crate::error::{Error, innermost};
 use crate::types::{Raft, RaftMetrics};
 
 /// A leader that has not heard a quorum for this many lower election timeouts has lost it.
@@ -50,7 +50,7 @@ pub(crate) async fn log_transitions(
         let metrics = watched.borrow_and_update().clone();
         if let Err(fatal) = &metrics.running_state {
             failure.send_replace(Some(match fatal {
-                Fatal::StorageError(error) => Ending::Storage(error.to_string()),
+                Fatal::StorageError(error) => Ending::Storage(innermost(error).to_string()),
                 Fatal::Panicked => Ending::Other("its core panicked".into()),
                 Fatal::Stopped => Ending::Other("it was told to".into()),
             }));
