@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use raftlookupd_raft::accept::Slots;
 use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Error, Registry, Result};
 use tokio::sync::watch;
 
 use crate::logging::Log;
 use crate::metrics::Metrics;
-use crate::open_files::MostConnections;
 
 /// How long a request waits for a member that is still loading.
 const LOADING: Duration = Duration::from_millis(500);
@@ -30,8 +30,10 @@ pub(crate) struct Context {
     pub(crate) inactive_producer_timeout: Duration,
     /// How long a tombstone hides a producer.
     pub(crate) tombstone_lifetime: Duration,
-    /// More than these wait in the system's queue.
-    pub most_connections: MostConnections,
+    /// For nsqds; more wait in the system's queue.
+    pub(crate) tcp_slots: Slots,
+    /// For everybody else.
+    pub(crate) http_slots: Slots,
     /// What operators read.
     pub(crate) log: Log,
     /// What operators watch.

@@ -65,15 +65,21 @@ pub(crate) async fn serve(
     context: Arc<Context>,
     stop: watch::Receiver<bool>,
 ) {
-    let most = context.most_connections.http;
+    let slots = context.http_slots.clone();
     let stopping = stop.clone();
-    accept("HTTP", listener, most, stop, |stream, remote, admission| {
-        let (context, stop) = (context.clone(), stopping.clone());
-        tokio::spawn(async move {
-            serve_connection(stream, remote, context, stop).await;
-            drop(admission);
-        });
-    })
+    accept(
+        "HTTP",
+        listener,
+        &slots,
+        stop,
+        |stream, remote, admission| {
+            let (context, stop) = (context.clone(), stopping.clone());
+            tokio::spawn(async move {
+                serve_connection(stream, remote, context, stop).await;
+                drop(admission);
+            });
+        },
+    )
     .await;
 }
 

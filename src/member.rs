@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use raftlookupd_raft::accept::Slots;
 use raftlookupd_raft::{Config as RegistryConfig, Forming, Registry};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -60,7 +61,8 @@ pub async fn run(config: Config, log: Log, stop: watch::Receiver<bool>) -> Resul
         tombstone_lifetime: config.tombstone_lifetime,
         log,
         metrics: Metrics::new(),
-        most_connections,
+        tcp_slots: Slots::new(most_connections.tcp),
+        http_slots: Slots::new(most_connections.http),
         registry,
     };
     let context = Arc::new(context);

@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metered;
+use raftlookupd_raft::accept::Slots;
 use raftlookupd_raft::{Registry, Status};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,6 +72,8 @@ pub(crate) struct Metrics {
     reads: Counters,
     session_events: Counters,
     sessions: Gauge,
+    connections: Gauges,
+    most_connections: Gauges,
     registry: RegistryGauges,
 }
 
@@ -108,6 +111,17 @@ impl Metrics {
             "nsqds connected to this member",
             sessions.clone(),
         );
+        let (connections, most_connections) = (Gauges::default(), Gauges::default());
+        metered.register(
+            "connections",
+            "Connections by interface",
+            connections.clone(),
+        );
+        metered.register(
+            "connections_most",
+            "How many there can be; more wait",
+            most_connections.clone(),
+        );
         registry.register(&mut metered);
         Metrics {
             metered,
@@ -115,6 +129,8 @@ impl Metrics {
             reads,
             session_events,
             sessions,
+            connections,
+            most_connections,
             registry,
         }
     }
@@ -136,6 +152,14 @@ impl Metrics {
             SessionEvent::Detached => self.sessions.dec(),
             _ => return,
         };
+    }
+
+    /// How many connections an interface has: `tcp` or `http`.
+    pub(crate) fn connections(&self, kind: &'static str, slots: &Slots) {
+        let kind = Kind { kind };
+        let (taken, most) = (whole(slots.taken() as u64), whole(slots.most() as u64));
+        self.connections.get_or_create(&kind).set(taken);
+        self.most_connections.get_or_create(&kind).set(most);
     }
 
     /// Everything as text. Before the registry has loaded its gauges are 0.

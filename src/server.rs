@@ -24,16 +24,22 @@ pub(crate) async fn serve(
     context: Arc<Context>,
     stop: watch::Receiver<bool>,
 ) {
-    let most = context.most_connections.tcp;
+    let slots = context.tcp_slots.clone();
     let stopping = stop.clone();
-    accept("TCP", listener, most, stop, |stream, remote, admission| {
-        keep_alive(&stream);
-        let (context, stop) = (context.clone(), stopping.clone());
-        tokio::spawn(async move {
-            tcp_connection::serve(stream, remote, context, stop).await;
-            drop(admission);
-        });
-    })
+    accept(
+        "TCP",
+        listener,
+        &slots,
+        stop,
+        |stream, remote, admission| {
+            keep_alive(&stream);
+            let (context, stop) = (context.clone(), stopping.clone());
+            tokio::spawn(async move {
+                tcp_connection::serve(stream, remote, context, stop).await;
+                drop(admission);
+            });
+        },
+    )
     .await;
 }
 

@@ -20,8 +20,10 @@ use crate::protocol::session::{Action, Session};
 /// Answers that a client may have waiting before we read more of what it sends.
 const WINDOW: usize = 256;
 
-/// Who has not identified itself by then is no nsqd, which does it at once.
-const IDENTIFY_DEADLINE: Duration = Duration::from_secs(60);
+/// Who has not identified himself must complete what he begins within this time, the first
+/// command counted from the start. In between he may be silent for ever, as at nsqlookupd; a
+/// machine that is gone is noticed by keep-alive.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client that does not take its answers for so long is gone.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -52,7 +54,7 @@ pub(crate) async fn serve(
         context,
         waiting: VecDeque::new(),
         held_back: None,
-        opened: Instant::now(),
+        owed_until: None,
     };
     let stopped = connection.run(stop).await;
     if !stopped {
@@ -72,7 +74,8 @@ struct Connection {
     waiting: VecDeque<Waiting>,
     /// A command that must not overtake the answers that are waiting.
     held_back: Option<Action>,
-    opened: Instant,
+    /// When the command that the client owes must be complete.
+    owed_until: Option<Instant>,
 }
 
 impl Connection {
@@ -90,8 +93,8 @@ impl Connection {
             match woken {
                 Woken::Stop => return true,
                 Woken::Tick => {
-                    if !self.session.is_identified() {
-                        tracing::info!(remote = %self.remote, "no IDENTIFY, closing the connection");
+                    if self.owed_until.is_some() {
+                        tracing::info!(remote = %self.remote, "no command, closing the connection");
                         return false;
                     }
                     if let Err(error) = self.owned.tick() {
@@ -135,6 +138,7 @@ impl Connection {
             let Some(action) = self.held_back.take().or_else(|| self.session.next_action()) else {
                 return true;
             };
+            self.owed_until = None;
             let overtakes = !matches!(action, Action::Ping | Action::Claim(..));
             if overtakes && self.waiting.iter().any(|(may_submit, _)| *may_submit) {
                 self.held_back = Some(action);
@@ -176,9 +180,11 @@ impl Connection {
         input: &mut [u8],
         read: bool,
     ) -> Woken {
-        let nobody = !self.session.is_identified();
-        let nobody = nobody.then(|| self.opened + IDENTIFY_DEADLINE);
-        let tick = self.owned.next_tick().or(nobody);
+        self.owed_until = self.session.owes_command().then(|| {
+            let from_now = || Instant::now() + COMMAND_DEADLINE;
+            self.owed_until.unwrap_or_else(from_now)
+        });
+        let tick = self.owned.next_tick().or(self.owed_until);
         let at = tick.unwrap_or_else(Instant::now);
         let answered = async {
             match self.waiting.front_mut() {

@@ -250,3 +250,125 @@ fn garbage_on_any_port_does_no_harm() {
     nsqd.registered("orders", "");
     assert!(cluster.members[0].is_running());
 }
+
+#[test]
+fn a_crowd_waits_until_others_leave() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut member = Member::new("a", folder.path());
+    member.prelude = "ulimit -n 80".into();
+    member.start();
+    member.wait_ready();
+    let most = metric(&member, "nsqlookup_connections_most{kind=\"tcp\"}");
+    assert!((1..80).contains(&most), "{most}");
+    let connect = || TcpStream::connect(("127.0.0.1", member.tcp)).unwrap();
+    let crowd: Vec<TcpStream> = (0..100).map(|_| connect()).collect();
+    wait_until("all connections are taken", || {
+        metric(&member, "nsqlookup_connections{kind=\"tcp\"}") == most
+    });
+    assert_eq!(member.get("/topics").unwrap().status, 200);
+
+    drop(crowd);
+    let mut nsqd = member.nsqd("h1");
+    nsqd.registered("orders", "");
+    assert_eq!(member.lookup("orders").unwrap(), ["h1"]);
+    let log = member.log();
+    let said = log
+        .matches("WARNING: TCP: no more connections are served")
+        .count();
+    assert_eq!(said, 1, "{log}");
+}
+
+fn metric(member: &Member, name: &str) -> usize {
+    let text = member.get("/metrics").unwrap().body;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.unwrap_or_else(|| panic!("no {name} in\n{text}"));
+    value.trim().parse().unwrap()
+}
+
+#[test]
+fn nobody_need_read_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    for prelude in ["exec 2>&-", "exec 2>/dev/full"] {
+        let mut member = Member::new("a", folder.path());
+        member.prelude = prelude.into();
+        member.start();
+        member.wait_ready();
+        member.nsqd("h1").registered("orders", "");
+        assert_eq!(member.terminate(), Some(0), "{prelude}");
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_member_with_one_plain_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut member = Member::new("a", folder.path());
+    // As long as files can be; the signal that comes with it is not what a full disk sends.
+    member.prelude = "trap '' XFSZ; ulimit -f 4096".into();
+    member.start();
+    member.wait_ready();
+    let mut nsqd = member.nsqd("h1");
+    let mut number = 0;
+    while nsqd
+        .register(&format!("t{number}-{:050}", number), "")
+        .is_ok()
+    {
+        number += 1;
+    }
+    assert_eq!(member.wait_for_exit(), Some(74), "{}", member.log());
+    let log = member.log();
+    let last: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains(" FATAL: "))
+        .collect();
+    assert_eq!(last.len(), 1, "{log}");
+    let (_, text) = last[0].split_once(" FATAL: ").unwrap();
+    assert!(
+        text.starts_with("cannot go on: the store failed: cannot "),
+        "{text}"
+    );
+    assert!(text.contains("File too large"), "{text}");
+}
+
+#[test]
+fn who_is_missing_is_named_with_the_reason() {
+    let mut cluster = Cluster::prepare(3, &[]);
+    cluster.members[0].start();
+    let (b, c) = (cluster.members[1].peer, cluster.members[2].peer);
+    let said = format!(
+        "missing=\"b at 127.0.0.1:{b}: connection refused, c at 127.0.0.1:{c}: connection refused\""
+    );
+    wait_until("it says who is missing", || {
+        cluster.members[0].log().contains(&said)
+    });
+}
+
+#[test]
+fn settings_that_do_not_fit_are_bad_values_like_others() {
+    let folder = tempfile::tempdir().unwrap();
+    for (flags, text) in [
+        (
+            &["--heartbeat-interval=0"][..],
+            "invalid value \"0ns\" for heartbeat-interval: must be at least 1ms",
+        ),
+        (
+            &["--heartbeat-interval=1s"],
+            "shorter than the shortest election-timeout, 300ms",
+        ),
+        (
+            &["--heartbeat-interval=soon"],
+            "invalid value \"soon\" for flag -heartbeat-interval: parse error",
+        ),
+        (
+            &["--election-timeout=600ms..300ms"],
+            "invalid value \"600ms..300ms\" for flag -election-timeout: the first must be",
+        ),
+        (
+            &["--initial-cluster=x=h:1"],
+            "invalid value \"a\" for name: must be a name that initial-cluster lists: x",
+        ),
+    ] {
+        let mut member = Member::new("a", folder.path());
+        member.args = flags.iter().map(ToString::to_string).collect();
+        refuses(&mut member, 2, text);
+    }
+}

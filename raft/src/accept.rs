@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -13,6 +13,36 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// How often the log says so.
 const PAUSES_PER_LINE: u64 = 50;
+
+/// Between two lines that say that there are too many.
+const REMIND: Duration = Duration::from_secs(60);
+
+/// How many connections an interface may have at the same time. Clones count together.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    free: Arc<Semaphore>,
+    most: usize,
+}
+
+impl Slots {
+    /// All free.
+    pub fn new(most: usize) -> Slots {
+        Slots {
+            free: Arc::new(Semaphore::new(most)),
+            most,
+        }
+    }
+
+    /// How many connections there can be.
+    pub fn most(&self) -> usize {
+        self.most
+    }
+
+    /// How many there are.
+    pub fn taken(&self) -> usize {
+        self.most.saturating_sub(self.free.available_permits())
+    }
+}
 
 /// Dropped when its connection has ended, which lets another one in.
 #[derive(Debug)]
@@ -26,18 +56,28 @@ pub struct Admission {
 pub async fn accept(
     what: &'static str,
     listener: TcpListener,
-    most: usize,
+    slots: &Slots,
     mut stop: watch::Receiver<bool>,
     mut serve: impl FnMut(TcpStream, SocketAddr, Admission),
 ) {
-    let permits = Arc::new(Semaphore::new(most));
     // Receives nothing: it ends when the last sender is dropped.
     let (open, mut all_ended) = mpsc::channel::<()>(1);
     let mut errors: u64 = 0;
+    let mut reminded: Option<Instant> = None;
     loop {
         let next = async {
+            if slots.free.available_permits() == 0
+                && reminded.is_none_or(|reminded| reminded.elapsed() > REMIND)
+            {
+                reminded = Some(Instant::now());
+                tracing::warn!(
+                    most = slots.most,
+                    "{what}: no more connections are served, new ones wait; \
+                     the limit follows that of open files"
+                );
+            }
             // The semaphore is never closed.
-            let permit = permits.clone().acquire_owned().await.ok()?;
+            let permit = slots.free.clone().acquire_owned().await.ok()?;
             Some((permit, listener.accept().await))
         };
         let accepted = tokio::select! {

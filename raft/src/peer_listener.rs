@@ -15,7 +15,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::accept::accept;
+use crate::accept::{Slots, accept};
 use crate::peer_server::PeerServer;
 use crate::read_answers;
 use crate::read_lane::MAGIC;
@@ -40,7 +40,7 @@ pub(crate) async fn serve(
     accept(
         "PEERS",
         listener,
-        most_connections,
+        &Slots::new(most_connections),
         stop,
         |stream, _, admission| {
             let (server, router, mut stop) = (server.clone(), router.clone(), stopping.clone());

@@ -73,6 +73,8 @@ pub(super) async fn cluster_status(context: &Context) -> Result<Answer, HttpErro
 /// What Prometheus comes for; answers in every state of the member.
 pub(super) fn metrics(context: &Context) -> Answer {
     let registry = context.registry.borrow().clone();
+    context.metrics.connections("tcp", &context.tcp_slots);
+    context.metrics.connections("http", &context.http_slots);
     Answer::open_metrics(context.metrics.text(registry.as_ref()))
 }
 

@@ -78,9 +78,9 @@ impl Session {
         }
     }
 
-    /// Whether there was a valid IDENTIFY.
-    pub(crate) fn is_identified(&self) -> bool {
-        self.identified
+    /// Whether nobody has identified himself, and a command was begun or is the first to come.
+    pub(crate) fn owes_command(&self) -> bool {
+        !self.identified && (self.expect != Expect::Line || self.read < self.input.len())
     }
 
     /// Takes what was read from the connection. Bounded by the caller, who takes all actions
@@ -233,6 +233,29 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_owes_a_command() {
+        let mut session = Session::new();
+        for (bytes, owes) in [
+            (&b""[..], true),
+            (b"  V", true),
+            (b"1", false),
+            (b"PI", true),
+            (b"NG\n", false),
+            (b"IDENTIFY\n", true),
+            (b"\0\0\0\x52{\"broadcast_address\":\"h\",", true),
+            (
+                b"\"tcp_port\":1,\"http_port\":2,\"version\":\"1\",\"x\":1}",
+                false,
+            ),
+            (b"REGISTER t", false),
+        ] {
+            session.receive(bytes);
+            while session.next_action().is_some() {}
+            assert_eq!(session.owes_command(), owes, "{}", bytes.escape_ascii());
+        }
+    }
 
     const BODY: &str =
         r#"{"broadcast_address":"h1","tcp_port":4150,"http_port":4151,"version":"v"}"#;

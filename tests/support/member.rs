@@ -16,6 +16,8 @@ pub struct Member {
     pub peer: u16,
     pub data_path: PathBuf,
     pub args: Vec<String>,
+    /// What the shell that becomes the member does before, such as `ulimit -n 64`.
+    pub prelude: String,
     log: PathBuf,
     process: Option<Child>,
 }
@@ -30,6 +32,7 @@ impl Member {
             peer: free_port(),
             data_path: folder.join(format!("{name}.data")),
             args: Vec::new(),
+            prelude: String::from(":"),
             log: folder.join(format!("{name}.log")),
             process: None,
         }
@@ -53,11 +56,17 @@ impl Member {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(&self.log);
-        let process = Command::new(env!("CARGO_BIN_EXE_raftlookupd"))
+        self.spawn(log.unwrap());
+    }
+
+    fn spawn(&mut self, log: File) {
+        let process = Command::new("sh")
+            .args(["-c", &format!("{}; exec \"$0\" \"$@\"", self.prelude)])
+            .arg(env!("CARGO_BIN_EXE_raftlookupd"))
             .args(self.flags())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log.unwrap())
+            .stderr(log)
             .spawn();
         self.process = Some(process.unwrap());
     }
@@ -65,13 +74,7 @@ impl Member {
     /// Starts a process that is expected to end by itself; its exit code and what it printed.
     pub fn run_to_its_end(&mut self) -> (Option<i32>, String) {
         assert!(self.process.is_none(), "{} runs already", self.name);
-        let process = Command::new(env!("CARGO_BIN_EXE_raftlookupd"))
-            .args(self.flags())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&self.log).unwrap())
-            .spawn();
-        self.process = Some(process.unwrap());
+        self.spawn(File::create(&self.log).unwrap());
         let code = self.wait_for_exit();
         (code, self.log())
     }
