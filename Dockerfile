@@ -1,6 +1,8 @@
 # docker build -t raftlookupd .
 FROM rust:1.89-slim-bookworm AS build
 WORKDIR /src
+# make is for the allocator.
+RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 COPY . .
 RUN cargo build --release --locked --package raftlookupd
 

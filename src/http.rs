@@ -36,7 +36,7 @@ use tokio::sync::watch;
 
 use crate::context::Context;
 use answer::Answer;
-use error::{HttpError, ProfileError};
+use error::HttpError;
 use gate::Gate;
 use log_level::LONGEST_VALUE;
 use routes::{Asked, Found};
@@ -182,7 +182,6 @@ async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body:
             context.metrics.request(endpoint.path(), answer.status());
             answer
         }
-        Found::UnknownProfile => HttpError::Profile(ProfileError::Unknown).into(),
         Found::Options(allow) => Answer::options(allow),
         Found::OtherMethod(allow) => HttpError::MethodNotAllowed(allow).into(),
         Found::Redirect(path) => Answer::redirect(method, &path, uri.query()),

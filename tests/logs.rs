@@ -155,5 +155,5 @@ fn level(member: &Member) -> String {
 }
 
 fn put(member: &Member, body: &str) -> http::Answer {
-    http::put(member.http, "/config/log_level", body).unwrap()
+    http::send(member.http, "PUT", "/config/log_level", body).unwrap()
 }

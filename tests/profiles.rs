@@ -114,10 +114,7 @@ fn the_pages_around_them() {
     ] {
         let answer = member.get(&format!("/debug/pprof/{name}")).unwrap();
         assert_eq!(answer.status, 404, "{name}");
-        is_plain(
-            &answer,
-            "Unknown profile: /debug/pprof lists what there is\n",
-        );
+        assert_eq!(answer.body, r#"{"message":"NOT_FOUND"}"#, "{name}");
     }
     for seconds in ["0", "301", "-1", "soon", ""] {
         let answer = member

@@ -43,8 +43,6 @@ pub(crate) enum HttpError {
 /// Why there is no profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProfileError {
-    /// No such profile, or one that only Go's runtime has.
-    Unknown,
     /// It cannot take so long, or that is no number.
     Seconds,
     /// Somebody else takes one.
@@ -85,7 +83,6 @@ impl ProfileError {
     /// In plain words, as Go's programs answer; the tool prints them.
     fn status_and_message(self) -> (u16, String) {
         let (status, message) = match self {
-            ProfileError::Unknown => (404, "Unknown profile: /debug/pprof lists what there is"),
             ProfileError::Seconds => (400, "seconds must be a whole number from 1 to 300"),
             ProfileError::CpuInUse => (
                 500,

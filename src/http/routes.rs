@@ -46,9 +46,6 @@ const GET: &str = "GET, OPTIONS";
 const POST: &str = "OPTIONS, POST";
 const GET_PUT: &str = "GET, OPTIONS, PUT";
 
-/// Under which Go's programs have their profiles.
-const PROFILES: &str = "/debug/pprof/";
-
 /// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
 const ROUTES: [(&str, &str, Endpoint); 19] = [
     ("/ping", GET, Endpoint::Ping),
@@ -82,8 +79,6 @@ pub(super) enum Found {
     OtherMethod(&'static str),
     /// The path is written in another way: a slash at its end, `//`, `..`, upper case.
     Redirect(String),
-    /// A path below that of the profiles.
-    UnknownProfile,
     Nothing,
 }
 
@@ -99,7 +94,6 @@ pub(super) fn find(method: &Method, path: &str) -> Found {
     let cleaned = clean(path);
     match route(&cleaned) {
         Some((_, allow, _)) if fits(method, allow) => Found::Redirect(cleaned),
-        None if path.starts_with(PROFILES) => Found::UnknownProfile,
         _ => Found::Nothing,
     }
 }
@@ -203,8 +197,8 @@ mod tests {
                 Found::Redirect("/debug/pprof".into()),
             ),
             ("POST", "/debug/pprof/cmdline", Found::OtherMethod(GET)),
-            ("GET", "/debug/pprof/goroutine", Found::UnknownProfile),
-            ("POST", "/debug/pprof/symbol", Found::UnknownProfile),
+            ("GET", "/debug/pprof/goroutine", Found::Nothing),
+            ("POST", "/debug/pprof/symbol", Found::Nothing),
         ] {
             let method = Method::from_bytes(method.as_bytes()).unwrap();
             assert_eq!(find(&method, path), expected, "{method} {path}");

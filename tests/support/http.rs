@@ -57,17 +57,6 @@ pub fn request_patiently(port: u16, target: &str) -> Option<Answer> {
     client.exchange("GET", target, "", "close")
 }
 
-/// For what takes its time.
-pub fn request_patiently(port: u16, target: &str) -> Option<Answer> {
-    let stream = connect(port)?;
-    stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    let mut client = Client {
-        port,
-        stream: Some(BufReader::new(stream)),
-    };
-    client.exchange("GET", target, "", "close")
-}
-
 /// A client that keeps its connection.
 pub struct Client {
     port: u16,
