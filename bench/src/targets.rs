@@ -241,19 +241,20 @@ impl Target {
         self.process(member)?.start()
     }
 
-    /// Where the member that needs most memory stands; `None` unless all were started here.
+    /// The most memory that a member has, and the most that one has had; `None` unless all were
+    /// started here.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub(crate) fn memory(&self) -> Result<Option<Memory>> {
-        let mut most = None;
+        let mut most = Memory::default();
         for member in self.spread() {
             let Some(process) = &member.process else {
                 return Ok(None);
             };
-            most = most.max(Some(process.memory()?));
+            most = most.most(process.memory()?);
         }
-        Ok(most)
+        Ok(Some(most))
     }
 
     /// The bytes that the member with the most has on disk; `None` where nothing is kept, or

@@ -60,6 +60,8 @@ struct ResponseHeader {
 pub(crate) struct Client {
     requests: SendRequest<Bytes>,
     authority: String,
+    /// In gRPC's words.
+    deadline: &'static str,
 }
 
 impl Client {
@@ -76,7 +78,14 @@ impl Client {
         Ok(Client {
             requests,
             authority: address.to_string(),
+            deadline: "60S",
         })
+    }
+
+    /// Waits no longer for an answer than nsqd does for one of nsqlookupd.
+    pub(crate) fn impatient(self) -> Client {
+        let deadline = "1S";
+        Client { deadline, ..self }
     }
 
     /// # Errors
@@ -116,6 +125,7 @@ impl Client {
         let request = Request::post(format!("http://{}/{method}", self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
+            .header("grpc-timeout", self.deadline)
             .body(())
             .map_err(|error| Error::Answer(error.to_string()))?;
         let ready = self.requests.clone().ready().await;

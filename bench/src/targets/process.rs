@@ -17,12 +17,22 @@ pub(crate) struct Process {
 }
 
 /// Resident memory of a process, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     /// Now.
     pub(crate) resident: u64,
     /// At the worst moment of its life.
     pub(crate) peak: u64,
+}
+
+impl Memory {
+    /// The larger of each.
+    pub(super) fn most(self, other: Memory) -> Memory {
+        Memory {
+            resident: self.resident.max(other.resident),
+            peak: self.peak.max(other.peak),
+        }
+    }
 }
 
 impl Process {
@@ -104,9 +114,11 @@ fn parse_memory(status: &str) -> Option<Memory> {
         let kilobytes = line.trim().strip_suffix(" kB")?;
         Some(kilobytes.parse::<u64>().ok()? * 1024)
     };
+    let resident = bytes("VmRSS:")?;
     Some(Memory {
-        resident: bytes("VmRSS:")?,
-        peak: bytes("VmHWM:")?,
+        resident,
+        // The kernel notes it late.
+        peak: bytes("VmHWM:")?.max(resident),
     })
 }
 

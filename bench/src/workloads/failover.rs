@@ -62,7 +62,7 @@ async fn watch(stage: &Stage<'_>, member: usize) -> Result<Vec<Watching>> {
     let (tcp, http) = (target.members[member].tcp, target.members[member].http);
     let name = format!("failover-{member}");
     if target.kind == Kind::Etcd {
-        let client = clients(target, 1, member).await?.remove(0);
+        let client = clients(target, 1, member).await?.remove(0).impatient();
         let mut putter = Putter {
             client: client.clone(),
             name,
