@@ -48,6 +48,7 @@ pub(crate) enum ProfileError {
     /// Somebody else takes one.
     CpuInUse,
     /// Somebody else takes one.
+    #[cfg(feature = "heap-profile")]
     HeapInUse,
     /// Allocations are not sampled.
     NoHeap,
@@ -88,6 +89,7 @@ impl ProfileError {
                 500,
                 "Could not enable CPU profiling: cpu profiling already in use",
             ),
+            #[cfg(feature = "heap-profile")]
             ProfileError::HeapInUse => (
                 500,
                 "Could not take a heap profile: another is being taken, try again",

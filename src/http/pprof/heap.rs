@@ -9,7 +9,7 @@ use crate::http::error::ProfileError;
 
 /// The allocator's own calls, which would be the innermost of each stack.
 #[cfg(feature = "heap-profile")]
-const ALLOCATOR: &str = "_rjem_.*|prof_.*|.*tikv_jemallocator::Jemalloc.*|__rustc::.*";
+const ALLOCATOR: &str = "_rjem_.*|prof_.*|do_rallocx|.*tikv_jemallocator::Jemalloc.*|__rustc::.*";
 
 /// What is on the heap now, by the stacks that asked for it.
 ///
