@@ -244,7 +244,7 @@ mod tests {
             (b"PI", true),
             (b"NG\n", false),
             (b"IDENTIFY\n", true),
-            (b"\0\0\0\x52{\"broadcast_address\":\"h\",", true),
+            (b"\0\0\0\x48{\"broadcast_address\":\"h\",", true),
             (
                 b"\"tcp_port\":1,\"http_port\":2,\"version\":\"1\",\"x\":1}",
                 false,
