@@ -2,6 +2,7 @@
 
 mod admin;
 mod answer;
+pub mod body;
 mod chunks;
 pub(crate) mod error;
 mod gate;

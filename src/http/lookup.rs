@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raftlookupd_raft::storage::registration_db::ProducerView;
-use serde::Serialize;
-
 use crate::context::Context;
 use crate::http::answer::Answer;
+use crate::http::body;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
 use crate::http::read::{Consistency, read, read_within};
@@ -23,8 +21,7 @@ pub(super) async fn topics(
     consistency: Consistency,
 ) -> Result<Answer, HttpError> {
     read(context, consistency, |db, _| {
-        let topics: Vec<&str> = db.topics().collect();
-        Answer::json(&BTreeMap::from([("topics", topics)]))
+        Answer::json(&body::topics(db))
     })
     .await
 }
@@ -33,31 +30,21 @@ pub(super) async fn topics(
 /// without those that it does not hear of in time.
 const CHANNELS: Duration = Duration::from_millis(400);
 
-/// GET /channels: an empty list for a topic that is not listed.
+/// GET /channels.
 pub(super) async fn channels(context: &Context, query: &Query) -> Result<Answer, HttpError> {
     let topic = query.require("topic", "TOPIC")?;
     read_within(context, Consistency::in_query(query)?, CHANNELS, |db, _| {
-        let channels: Vec<&str> = db.channels(&topic).into_iter().flatten().collect();
-        Answer::json(&BTreeMap::from([("channels", channels)]))
+        Answer::json(&body::channels(db, &topic))
     })
     .await
 }
 
 /// GET /lookup.
 pub(super) async fn lookup(context: &Context, query: &Query) -> Result<Answer, HttpError> {
-    #[derive(Serialize)]
-    struct Found<'a> {
-        channels: Vec<&'a str>,
-        producers: Vec<Producer<'a>>,
-    }
     let topic = query.require("topic", "TOPIC")?;
     read(context, Consistency::in_query(query)?, |db, lifetimes| {
-        let channels = db.channels(&topic).ok_or(HttpError::TopicNotFound)?;
-        let producers = db.producers(&topic, lifetimes).into_iter().flatten();
-        Answer::json(&Found {
-            channels: channels.collect(),
-            producers: producers.map(Producer::from).collect(),
-        })
+        let found = body::lookup(db, &topic, lifetimes).ok_or(HttpError::TopicNotFound)?;
+        Answer::json(&found)
     })
     .await
 }
@@ -67,111 +54,16 @@ pub(super) async fn nodes(
     context: &Context,
     consistency: Consistency,
 ) -> Result<Answer, HttpError> {
-    #[derive(Serialize)]
-    struct Node<'a> {
-        #[serde(flatten)]
-        producer: Producer<'a>,
-        tombstones: Vec<bool>,
-        topics: Vec<&'a str>,
-    }
     read(context, consistency, |db, lifetimes| {
-        let nodes: Vec<Node<'_>> = db
-            .nodes(lifetimes)
-            .map(|node| Node {
-                producer: node.producer.into(),
-                tombstones: node
-                    .topics
-                    .iter()
-                    .map(|(_, tombstoned)| *tombstoned)
-                    .collect(),
-                topics: node.topics.iter().map(|(name, _)| *name).collect(),
-            })
-            .collect();
-        Answer::json(&BTreeMap::from([("producers", nodes)]))
+        Answer::json(&body::nodes(db, lifetimes))
     })
     .await
 }
 
-/// GET /debug: every registration that has a producer, the inactive ones too.
+/// GET /debug.
 pub(super) async fn debug(
     context: &Context,
     consistency: Consistency,
 ) -> Result<Answer, HttpError> {
-    read(context, consistency, |db, _| {
-        let entries = db.debug().map(|entry| {
-            let key = format!("{}:{}:{}", entry.category, entry.key, entry.subkey);
-            let producers = entry.producers.into_iter();
-            (key, producers.map(DebugProducer::from).collect::<Vec<_>>())
-        });
-        Answer::json(&entries.collect::<BTreeMap<_, _>>())
-    })
-    .await
-}
-
-/// A producer with upstream's keys, in upstream's order.
-#[derive(Serialize)]
-struct Producer<'a> {
-    remote_address: &'a str,
-    hostname: &'a str,
-    broadcast_address: &'a str,
-    tcp_port: i64,
-    http_port: i64,
-    version: &'a str,
-    topology_zone: &'a str,
-    topology_region: &'a str,
-}
-
-impl<'a> From<ProducerView<'a>> for Producer<'a> {
-    fn from(view: ProducerView<'a>) -> Self {
-        Producer {
-            remote_address: view.remote_address,
-            hostname: &view.info.hostname,
-            broadcast_address: &view.id.broadcast_address,
-            tcp_port: view.id.tcp_port,
-            http_port: view.info.http_port,
-            version: &view.info.version,
-            topology_zone: &view.info.topology_zone,
-            topology_region: &view.info.topology_region,
-        }
-    }
-}
-
-/// A producer as upstream's /debug shows it, its keys sorted.
-#[derive(Serialize)]
-struct DebugProducer<'a> {
-    broadcast_address: &'a str,
-    hostname: &'a str,
-    http_port: i64,
-    id: &'a str,
-    /// Nanoseconds. PINGs are not replicated, so this is when the session began.
-    last_update: i64,
-    tcp_port: i64,
-    tombstoned: bool,
-    /// Nanoseconds; without a tombstone upstream shows its zero time, which is negative.
-    tombstoned_at: i64,
-    topology_region: &'a str,
-    topology_zone: &'a str,
-    version: &'a str,
-}
-
-/// Go's zero time as nanoseconds since the epoch, as far as it fits.
-const NEVER: i64 = -6_795_364_578_871_345_152;
-
-impl<'a> From<(ProducerView<'a>, Option<u64>)> for DebugProducer<'a> {
-    fn from((view, tombstoned_at): (ProducerView<'a>, Option<u64>)) -> Self {
-        let nanos = |millis: u64| i64::try_from(millis).unwrap_or(0).saturating_mul(1_000_000);
-        DebugProducer {
-            broadcast_address: &view.id.broadcast_address,
-            hostname: &view.info.hostname,
-            http_port: view.info.http_port,
-            id: view.remote_address,
-            last_update: nanos(view.attached_at),
-            tcp_port: view.id.tcp_port,
-            tombstoned: tombstoned_at.is_some(),
-            tombstoned_at: tombstoned_at.map_or(NEVER, nanos),
-            topology_region: &view.info.topology_region,
-            topology_zone: &view.info.topology_zone,
-            version: &view.info.version,
-        }
-    }
+    read(context, consistency, |db, _| Answer::json(&body::debug(db))).await
 }

@@ -7,7 +7,7 @@ use crate::protocol::names::is_valid_name;
 
 /// The two commands that name a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verb {
+pub enum Verb {
     /// The nsqd has it.
     Register,
     /// It has it no more.

@@ -4,7 +4,7 @@ use crate::protocol::command::Verb;
 
 /// An answer that is an error. All but [`ProtocolError::Unavailable`] end the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ProtocolError {
+pub enum ProtocolError {
     /// The first four bytes are not `"  V1"`.
     BadMagic,
     /// No such command; the word as it was sent.

@@ -21,7 +21,7 @@ pub(crate) const LONGEST_BODY: usize = 256 * 1024;
 
 /// What is to be done about something that the nsqd sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     /// Answer `OK`, and note that the nsqd is alive.
     Ping,
     /// Attach the nsqd, then answer who we are.
@@ -48,7 +48,7 @@ enum Expect {
 
 /// The state of one conversation.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     expect: Expect,
     identified: bool,
     ended: bool,
@@ -67,7 +67,7 @@ impl Default for Session {
 
 impl Session {
     /// A conversation that has not begun.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Session {
             expect: Expect::Magic,
             identified: false,
@@ -85,7 +85,7 @@ impl Session {
 
     /// Takes what was read from the connection. Bounded by the caller, who takes all actions
     /// before it reads more.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+    pub fn receive(&mut self, bytes: &[u8]) {
         self.input.drain(..self.read);
         self.searched -= self.read;
         self.read = 0;
@@ -98,7 +98,7 @@ impl Session {
     }
 
     /// What is to be done next; `None` until more is received.
-    pub(crate) fn next_action(&mut self) -> Option<Action> {
+    pub fn next_action(&mut self) -> Option<Action> {
         loop {
             let action = match self.expect {
                 Expect::Magic => self.magic(),
