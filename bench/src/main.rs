@@ -22,9 +22,11 @@ mod stage;
 mod targets;
 mod workloads;
 
+use std::future::pending;
 use std::process::ExitCode;
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use cli::Args;
 use error::{Error, Result};
@@ -58,7 +60,7 @@ async fn main() -> ExitCode {
     // Whatever ends first: when this is dropped, all that was started is killed.
     let outcome = tokio::select! {
         outcome = measure(&args, &specs, &scenarios) => outcome,
-        _ = tokio::signal::ctrl_c() => return ExitCode::from(130),
+        code = stopped() => return ExitCode::from(code),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -66,6 +68,17 @@ async fn main() -> ExitCode {
             eprintln!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM; the exit code that says so.
+async fn stopped() -> u8 {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else {
+        return pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => 130,
+        _ = terminated.recv() => 143,
     }
 }
 

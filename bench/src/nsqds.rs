@@ -46,7 +46,8 @@ pub(crate) struct Registered {
 }
 
 impl Nsqds {
-    /// Connects all nsqds, spread over the members, and registers all they have, pipelined.
+    /// Connects all nsqds, spread over the members, and registers all they have, pipelined. It
+    /// takes until every member shows it: what is unavailable at first comes later.
     ///
     /// # Errors
     /// As the sessions'.
@@ -56,10 +57,12 @@ impl Nsqds {
             let address = target.member_for(nsqd).tcp;
             sessions.push(Session::open(address, &host(nsqd)).await?);
         }
-        let (sessions, registered) = register_all(sessions, size).await?;
+        let began = Instant::now();
+        let (sessions, mut registered) = register_all(sessions, size).await?;
         let mut nsqds = Nsqds { size, sessions };
-        nsqds.ping().await?;
         nsqds.wait_for_the_last_topic(target).await?;
+        registered.took = began.elapsed();
+        nsqds.ping().await?;
         Ok((nsqds, registered))
     }
 
@@ -104,7 +107,8 @@ impl Nsqds {
         self.sessions = sessions;
     }
 
-    /// Until every member shows all nsqds for the last topic.
+    /// Until every member shows all nsqds for the last topic: registrations of one session take
+    /// effect in order.
     async fn wait_for_the_last_topic(&self, target: &Target) -> Result<()> {
         let target_path = lookup_path(&topic(self.size.topics() - 1));
         for member in target.spread() {
