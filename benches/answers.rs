@@ -1,5 +1,6 @@
 //! What it costs to write the answers of lookups as JSON.
 #![allow(missing_docs)] // criterion's macros make items without
+#![allow(clippy::expect_used)] // a benchmark says what it expects
 
 use std::hint::black_box;
 

@@ -1,5 +1,6 @@
 //! What it costs to understand what an nsqd sends.
 #![allow(missing_docs)] // criterion's macros make items without
+#![allow(clippy::expect_used)] // a benchmark says what it expects
 
 use std::hint::black_box;
 

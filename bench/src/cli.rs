@@ -18,7 +18,7 @@ use crate::targets::spec::{Program, Spec};
 pub(crate) struct Args {
     /// A target to start: raftlookupd=PATH, nsqlookupd=PATH or etcd=PATH, each with an
     /// optional ",members=N" (3)
-    #[arg(long, value_name = "KIND=PATH", required_unless_present = "http")]
+    #[arg(long, value_name = "KIND=PATH", required_unless_present_any = ["http", "list"])]
     start: Vec<Program>,
     /// The TCP addresses of a cluster that runs already
     #[arg(long, value_name = "IP:PORT", value_delimiter = ',', requires = "http")]
@@ -117,6 +117,7 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
+        assert!(parse("bench --list").is_ok());
         let args = parse("bench --tcp 127.0.0.1:1,127.0.0.1:2 --http 127.0.0.1:3").unwrap();
         assert!(args.targets().is_err());
         let args = parse("bench --start etcd=x --start etcd=y,members=1").unwrap();

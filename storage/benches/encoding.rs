@@ -1,5 +1,6 @@
 //! What it costs to write and read the proposals that log entries carry.
 #![allow(missing_docs)] // criterion's macros make items without
+#![allow(clippy::expect_used)] // a benchmark says what it expects
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! What applying events and asking costs, by the size of the registry.
 #![allow(missing_docs)] // criterion's macros make items without
+#![allow(clippy::expect_used)] // a benchmark says what it expects
 
 mod support;
 

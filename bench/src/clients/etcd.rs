@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, Request};
 use prost::Message;
-use tokio::net::TcpStream;
 
+use crate::clients::connect;
 use crate::error::{Error, Result};
 
 /// The head of a gRPC message: not compressed, and its length.
@@ -68,10 +68,7 @@ impl Client {
     /// # Errors
     /// [`Error::Io`], [`Error::Answer`].
     pub(crate) async fn open(address: SocketAddr) -> Result<Client> {
-        let what = || format!("connect to {address}");
-        let stream = TcpStream::connect(address);
-        let stream = stream.await.map_err(Error::io(what()))?;
-        stream.set_nodelay(true).map_err(Error::io(what()))?;
+        let stream = connect(address).await?;
         let (requests, connection) = h2::client::handshake(stream).await.map_err(broken)?;
         // It ends with the last client, or when the connection breaks: the calls say so then.
         tokio::spawn(connection);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::clients::connect;
 use crate::clients::response::Response;
 use crate::error::{Error, Result};
 
@@ -23,10 +24,7 @@ impl Connection {
     /// # Errors
     /// [`Error::Io`] if nobody listens there.
     pub(crate) async fn open(address: SocketAddr) -> Result<Connection> {
-        let what = || format!("connect to {address}");
-        let stream = TcpStream::connect(address);
-        let stream = stream.await.map_err(Error::io(what()))?;
-        stream.set_nodelay(true).map_err(Error::io(what()))?;
+        let stream = connect(address).await?;
         Ok(Connection {
             stream,
             input: vec![0; READ].into(),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::clients::connect;
 use crate::error::{Error, Result};
 
 /// No honest answer is longer, in bytes.
@@ -38,10 +39,7 @@ impl Session {
     /// # Errors
     /// [`Error::Io`], [`Error::Closed`], [`Error::Answer`].
     pub(crate) async fn open(address: SocketAddr, host: &str) -> Result<Session> {
-        let what = || format!("connect to {address}");
-        let stream = TcpStream::connect(address);
-        let stream = stream.await.map_err(Error::io(what()))?;
-        stream.set_nodelay(true).map_err(Error::io(what()))?;
+        let stream = connect(address).await?;
         let mut session = Session {
             stream,
             output: Vec::new(),

@@ -25,7 +25,7 @@ impl Spec {
     /// For people.
     pub(crate) fn name(&self) -> String {
         match self {
-            Spec::Running { http, .. } => format!("running at {}", http[0]),
+            Spec::Running { .. } => "running".into(),
             Spec::Start(program) => program.kind.to_string(),
         }
     }
