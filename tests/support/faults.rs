@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::http::Answer;
 use super::load::{Ports, Run, lists};
 use super::proxy::{Link, Links};
-use super::{free_port, wait_until};
+use super::{free_port, wait_for, wait_until};
 
 /// Each leaves a majority of the members alone, but for `RestartAll`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -138,7 +138,15 @@ impl Faulty {
         let mut faulty = Faulty { cluster, links };
         (0..3).for_each(|member| faulty.start_member(member));
         faulty.cluster.wait_ready();
+        faulty.learn_ids();
         faulty
+    }
+
+    fn learn_ids(&self) {
+        for (number, member) in self.cluster.members.iter().enumerate() {
+            let status = wait_for("its status", || member.status());
+            self.links.learn(number, status["id"].as_u64().unwrap());
+        }
     }
 
     pub fn start_member(&mut self, member: usize) {
@@ -224,6 +232,7 @@ impl Faulty {
             }
         }
         self.cluster.wait_ready();
+        self.learn_ids();
         disturbed.iter().for_each(|member| run.disturb(*member));
         run.end_fault();
     }

@@ -2,9 +2,10 @@
 //!
 //! Every member is known to the others by the address of a proxy in front of it. A link has a
 //! direction, from the member that dials to the one that answers; what is answered comes back on
-//! the same connection. Peers do not say who they are in clear, so the proxy looks up the process
-//! that owns the other end of a connection (`/proc`, hence Linux), and only where it matters: not
-//! while all links to a member are in the same state.
+//! the same connection. Who dials is read off its first message. One that does not say it, as when
+//! a cluster forms, is looked up by the process that owns the other end of the connection
+//! (`/proc`, hence Linux): slow where there are many sockets, so only where it matters, not while
+//! all links to a member are in the same state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -91,6 +92,11 @@ impl Links {
         });
     }
 
+    /// The member's Raft node id is this one now.
+    pub fn learn(&self, member: usize, id: u64) {
+        lock(&self.owners.ids).insert(id, member);
+    }
+
     /// The member's process is gone.
     pub fn down(&self, member: usize) {
         self.weather.send_modify(|weather| {
@@ -158,10 +164,15 @@ impl Front {
     async fn carry(mut self, client: TcpStream) {
         let _ = client.set_nodelay(true);
         let Ok(peer) = client.peer_addr() else { return };
+        let mut first = [0; 1024];
+        let Ok(count) = client.peek(&mut first).await else {
+            return;
+        };
+        let id = sender(&first[..count]);
         let mut dialled = Dialled {
             at: Instant::now(),
             port: peer.port(),
-            from: None,
+            from: id.and_then(|id| lock(&self.owners.ids).get(&id).copied()),
         };
         if self.state(&mut dialled).await == Link::Cut {
             return;
@@ -259,9 +270,27 @@ struct Dialled {
     from: Option<usize>,
 }
 
-/// Which member has which local ports.
+/// The Raft node id of a message's sender: behind HTTP's head or the magic of a lane with the
+/// length of its first frame, a version byte, the cluster's id (a marker and 16 bytes), and then
+/// the sender's id in one byte. `None` if it looks otherwise.
+fn sender(first: &[u8]) -> Option<u64> {
+    let message = match first.strip_prefix(b"\0RL1") {
+        Some(frame) => frame.get(2..)?,
+        None => {
+            let head = first.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
+            &first[head + 4..]
+        }
+    };
+    match message {
+        [1, 254, rest @ ..] => rest.get(16).copied().filter(|id| *id < 251).map(u64::from),
+        _ => None,
+    }
+}
+
+/// Which member has which node ids and local ports.
 #[derive(Default)]
 struct Owners {
+    ids: Mutex<BTreeMap<u64, usize>>,
     pids: Mutex<BTreeMap<usize, u32>>,
     seen: Mutex<Option<(Instant, BTreeMap<u16, usize>)>>,
 }
