@@ -3,54 +3,12 @@
 
 mod support;
 
-use std::fs::{self, File};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use support::cluster::Cluster;
+use support::consumer::{Consumer, find_old_and_new_nsqds};
 use support::real::{Real, find, lookupd_flags, publish};
-use support::{http, wait_until};
-
-/// A program of NSQ's that consumes; killed when dropped.
-struct Consumer(Child);
-
-impl Consumer {
-    fn start(program: &Path, flags: Vec<String>, output: &Path) -> Consumer {
-        let process = Command::new(program)
-            .args([
-                "--topic=orders",
-                "--consumer-opt=lookupd_poll_interval,100ms",
-            ])
-            .args(flags)
-            .stdin(Stdio::null())
-            .stdout(File::create(output).unwrap())
-            .stderr(Stdio::null())
-            .spawn();
-        Consumer(process.unwrap())
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Whether so many consumers have made their channels, so that they miss nothing.
-fn has_channels(nsqd: &Real, number: usize) -> bool {
-    let stats = http::request(nsqd.http, "GET", "/stats?format=json&topic=orders");
-    let stats = stats.unwrap().json();
-    let channels = stats["topics"][0]["channels"].as_array();
-    channels.is_some_and(|channels| channels.len() == number)
-}
-
-/// All that was written to a folder.
-fn written(folder: &Path) -> String {
-    let files = fs::read_dir(folder).unwrap();
-    let texts = files.map(|file| fs::read_to_string(file.unwrap().path()).unwrap());
-    texts.collect()
-}
+use support::wait_until;
 
 #[test]
 fn consumers_find_old_and_new_nsqds_while_a_member_dies() {
@@ -60,49 +18,23 @@ fn consumers_find_old_and_new_nsqds_while_a_member_dies() {
     let Some(nsq_to_file) = find("nsq_to_file") else {
         return;
     };
-    let mut cluster = Cluster::start(3, &[]);
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| {
-        let place = folder.path().join(name);
-        fs::create_dir(&place).unwrap();
-        place
-    };
-    let tcp: Vec<u16> = cluster.members.iter().map(|member| member.tcp).collect();
-    let http: Vec<u16> = cluster.members.iter().map(|member| member.http).collect();
-    let first = Real::nsqd(&nsqd, &place("first"), &tcp);
-    first.post("/topic/create?topic=orders");
-
-    let tailed = folder.path().join("tailed");
-    let _tail = Consumer::start(&nsq_tail, lookupd_flags(&http), &tailed);
-    let archive = place("archive");
-    let mut flags = lookupd_flags(&http);
-    flags.push("--channel=archive".into());
-    flags.push(format!("--output-dir={}", archive.display()));
-    flags.push("--sync-interval=100ms".into());
-    let _to_file = Consumer::start(&nsq_to_file, flags, &folder.path().join("to_file"));
-    wait_until("both have found the nsqd", || has_channels(&first, 2));
-    publish(&first, "orders", "before");
-
-    let leader = cluster.leader();
-    cluster.members[leader].kill();
-    publish(&first, "orders", "during");
-    // A new one, known to the survivors only.
-    let survivors = cluster.members.iter().enumerate();
-    let survivors = survivors.filter(|(number, _)| *number != leader);
-    let survivors: Vec<u16> = survivors.map(|(_, member)| member.tcp).collect();
-    let second = Real::nsqd(&nsqd, &place("second"), &survivors);
-    second.post("/topic/create?topic=orders");
-    wait_until("both have found the new nsqd", || has_channels(&second, 2));
-    publish(&second, "orders", "after");
-
-    for message in ["before", "during", "after"] {
-        wait_until(&format!("nsq_tail has `{message}`"), || {
-            fs::read_to_string(&tailed).unwrap().contains(message)
-        });
-        wait_until(&format!("nsq_to_file has `{message}`"), || {
-            written(&archive).contains(message)
-        });
-    }
+    find_old_and_new_nsqds(&nsqd, |setting| {
+        let lookups = lookupd_flags(&setting.members);
+        let often = "--consumer-opt=lookupd_poll_interval,100ms";
+        let mut tail = Command::new(nsq_tail);
+        tail.args(["--topic=orders", often]).args(&lookups);
+        let archive = setting.folder.join("archive");
+        let mut to_file = Command::new(nsq_to_file);
+        to_file
+            .args(["--topic=orders", "--channel=archive", often])
+            .arg(format!("--output-dir={}", archive.display()))
+            .arg("--sync-interval=100ms")
+            .args(&lookups);
+        vec![
+            Consumer::start(&mut tail, setting.folder.join("tail")),
+            Consumer::start(&mut to_file, archive),
+        ]
+    });
 }
 
 #[test]
