@@ -4,7 +4,7 @@
 //!
 //! - A write: `batcher` (one ordered batch per member in flight) -> `leader_link` (here or at a
 //!   peer) -> `proposer` (merges the members' batches into one log entry) -> openraft.
-//! - openraft keeps the log in [`log_store`], applies it through [`state_machine`], and talks to
+//! - openraft keeps the log in [`log_store`] (what needs it on disk waits for `durable_end`), applies it through [`state_machine`], and talks to
 //!   peers through `network`.
 //! - A read: `barrier` (shared rounds) -> `read_round` -> `read_lane` (a question to a peer, which
 //!   `read_answers` answers by the rules of `read_authority`) -> `registry_state`; by the leader's
@@ -28,6 +28,7 @@ mod batcher;
 mod cluster_clock;
 mod compaction;
 mod config;
+mod durable_end;
 pub mod error;
 mod forming;
 mod identity;

@@ -13,6 +13,7 @@ use openraft::{
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::log_table::{LogTable, StoredVote};
 
+use crate::durable_end::DurableEnd;
 use crate::log_facts::LogFacts;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
@@ -25,19 +26,31 @@ const APPEND_BYTES: usize = 512 * 1024;
 pub struct LogStore {
     table: LogTable,
     facts: Arc<LogFacts>,
+    durable: DurableEnd,
 }
 
 impl LogStore {
     /// The log in this table.
-    pub fn new(table: LogTable) -> Self {
-        LogStore {
+    ///
+    /// # Errors
+    /// As [`LogTable::purge_point`].
+    pub fn new(table: LogTable) -> raftlookupd_storage::Result<Self> {
+        let purged = table.purge_point()?.map(|(index, _)| index);
+        // What can be read after a start was synced then.
+        let end = table.last_index().max(purged);
+        Ok(LogStore {
             table,
             facts: Arc::default(),
-        }
+            durable: DurableEnd::new(end.map_or(0, |end| end.saturating_add(1))),
+        })
     }
 
     pub(crate) fn facts(&self) -> Arc<LogFacts> {
         self.facts.clone()
+    }
+
+    pub(crate) fn durable_end(&self) -> DurableEnd {
+        self.durable.clone()
     }
 
     /// Refuses a registry that lacks what was purged from the log: it would have to be applied
@@ -82,9 +95,15 @@ impl LogStore {
         if let Some((first, _)) = entries.first()
             && self.table.last_index() >= Some(*first)
         {
-            self.table.truncate(*first)?;
+            self.remove_from(*first)?;
         }
         Ok(entries)
+    }
+
+    fn remove_from(&self, index: u64) -> raftlookupd_storage::Result<()> {
+        self.facts.truncated(index);
+        self.durable.truncated(index);
+        self.table.truncate(index)
     }
 
     fn purge_point(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
@@ -169,13 +188,15 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Err(StorageIOError::write_vote(error).into())
     }
 
+    /// Asked for once, at the start. Whoever led by this vote must be heard again, and if it was
+    /// this member it must be elected again: it may have lost entries that others have of it.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         let vote = self.table.vote();
         let vote =
             vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::error(&error)))?;
         let vote = vote.map(|vote| Vote {
             leader_id: LeaderId::new(vote.term, vote.node_id),
-            committed: vote.committed,
+            committed: false,
         });
         self.facts.set_vote(vote);
         Ok(vote)
@@ -203,6 +224,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(committed.min(last))
     }
 
+    /// Does not wait for the disk; see [`durable_end`](crate::durable_end).
     async fn append<I>(
         &mut self,
         entries: I,
@@ -223,23 +245,28 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             .collect::<Result<Vec<_>, _>>()
             .and_then(|entries| {
                 let entries = self.make_room(entries)?;
-                self.table
-                    .append(entries, move |synced| callback.log_io_completed(synced))
+                let Some((last, _)) = entries.last() else {
+                    return Ok(());
+                };
+                let durable = self.durable.written(*last);
+                self.table.append(entries, durable)
             })
-            .map_err(|error| failed(ErrorVerb::Write, error))
+            .map_err(|error| failed(ErrorVerb::Write, error))?;
+        callback.log_io_completed(Ok(()));
+        Ok(())
     }
 
     async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        self.facts.truncated(log_id.index);
-        self.table
-            .truncate(log_id.index)
+        self.remove_from(log_id.index)
             .map_err(|error| failed(ErrorVerb::Delete, error))
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
         encode("a purge point", &log_id)
             .and_then(|point| self.table.purge(log_id.index, &point))
-            .map_err(|error| failed(ErrorVerb::Delete, error))
+            .map_err(|error| failed(ErrorVerb::Delete, error))?;
+        self.durable.purged(log_id.index);
+        Ok(())
     }
 }
 

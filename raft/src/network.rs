@@ -9,6 +9,7 @@ use openraft::raft::{
 use raftlookupd_storage::registration::MemberId;
 use std::time::Duration;
 
+use crate::durable_end::DurableEnd;
 use crate::peer_client::PeerClient;
 use crate::peer_message::PeerRequest;
 use crate::types::{PeerNode, TypeConfig};
@@ -17,11 +18,17 @@ use crate::types::{PeerNode, TypeConfig};
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Makes connections to peers; cheap, since openraft asks for one per barrier and peer.
-pub(crate) struct Network(pub(crate) PeerClient);
+pub(crate) struct Network {
+    /// Makes the calls.
+    pub(crate) peers: PeerClient,
+    /// What may be called committed.
+    pub(crate) log: DurableEnd,
+}
 
 /// Openraft's view of one peer.
 pub(crate) struct PeerConnection {
     client: PeerClient,
+    log: DurableEnd,
     target: MemberId,
     node: PeerNode,
 }
@@ -33,7 +40,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 
     async fn new_client(&mut self, target: MemberId, node: &PeerNode) -> PeerConnection {
         PeerConnection {
-            client: self.0.clone(),
+            client: self.peers.clone(),
+            log: self.log.clone(),
             target,
             node: node.clone(),
         }
@@ -71,6 +79,10 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         rpc: AppendEntriesRequest<TypeConfig>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<MemberId>, RpcError<RaftError<MemberId>>> {
+        if let Some(committed) = rpc.leader_commit {
+            let durable = self.log.reaches(committed.index).await;
+            durable.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+        }
         self.call(rpc, &option).await
     }
 

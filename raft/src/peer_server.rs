@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 
 use crate::barrier::Barrier;
 use crate::cluster_clock::ClusterClock;
+use crate::durable_end::DurableEnd;
 use crate::keep_alive::SignsOfLife;
 use crate::membership::Membership;
 use crate::peer_message::{
@@ -38,6 +39,7 @@ pub(crate) struct Running {
     pub(crate) cluster: u128,
     pub(crate) id: MemberId,
     pub(crate) raft: Raft,
+    pub(crate) log: DurableEnd,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) state: Arc<RegistryState>,
     pub(crate) membership: Arc<Membership>,
@@ -199,11 +201,19 @@ async fn append(State(server): Peer, body: Bytes) -> Answer {
         Err(declined) => return reply::<Request>(Err(declined)),
     };
     let committed = request.leader_commit.map_or(0, |id| id.index);
+    let last = request.entries.last().map(|entry| entry.log_id);
+    let last = last.or(request.prev_log_id);
     let answer = running.raft.append_entries(request).await;
     if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
         running.leader_contact.hear();
         if running.state.applied() >= committed {
             running.leader_contact.is_current();
+        }
+        // The leader counts what we say we have.
+        if let Some(last) = last
+            && let Err(error) = running.log.reaches(last.index).await
+        {
+            return reply::<Request>(Err(Declined::Refused(error.to_string())));
         }
     }
     reply::<Request>(Ok(answer))

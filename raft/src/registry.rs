@@ -133,13 +133,18 @@ impl Registry {
         };
         let peers = peers.as_member(own.cluster, own.id);
 
-        let registrations = store.registrations();
-        let state_machine = blocking(move || Ok(StateMachine::load(registrations)?)).await?;
-        let state = state_machine.state();
-        let log = LogStore::new(store.log());
+        let log = LogStore::new(store.log())?;
         let facts = log.facts();
+        let durable = log.durable_end();
+        let (registrations, its_log) = (store.registrations(), log.clone());
+        let load = move || Ok(StateMachine::load(registrations, &its_log)?);
+        let state_machine = blocking(load).await?;
+        let state = state_machine.state();
         log.check_reaches(state.applied(), &config.data_path)?;
-        let network = Network(peers.clone());
+        let network = Network {
+            peers: peers.clone(),
+            log: durable.clone(),
+        };
         let raft = Raft::new(own.id, raft_config, network, log, state_machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
 
@@ -177,6 +182,7 @@ impl Registry {
             cluster: own.cluster,
             id: own.id,
             raft: raft.clone(),
+            log: durable,
             proposer,
             state: state.clone(),
             membership: membership.clone(),

@@ -14,10 +14,11 @@ use openraft::{
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
-use raftlookupd_storage::rows::RowChange;
 use raftlookupd_storage::{Error, Result, snapshot};
 use serde::{Deserialize, Serialize};
 
+use crate::durable_end::DurableEnd;
+use crate::log_store::LogStore;
 use crate::registry_state::RegistryState;
 use crate::types::{
     Entry, LogId, ProposalResult, Snapshot, SnapshotMeta, StorageError, StoredMembership,
@@ -32,48 +33,47 @@ struct AppliedMark {
     membership: StoredMembership,
 }
 
-/// Rows that are written in one step, and those of one more log entry. sled keeps what a step
-/// replaces until its end: a million rows in one would take gigabytes.
-const WRITE_ROWS: usize = 16 * 1024;
-
 /// Applies committed entries to the registry, in memory and on disk.
 pub struct StateMachine {
     state: Arc<RegistryState>,
     store: RegistrationStore,
+    log: DurableEnd,
     mark: AppliedMark,
 }
 
 impl StateMachine {
-    /// Loads what is on disk.
+    /// Loads what is on disk; what it applies will come from this log.
     ///
     /// # Errors
     /// [`Error::Corrupt`] or [`Error::Encoding`] if rows are missing or damaged.
-    pub fn load(store: RegistrationStore) -> Result<Self> {
+    pub fn load(store: RegistrationStore, log: &LogStore) -> Result<Self> {
         let (db, mark) = match store.load()? {
             Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
             None => (RegistrationDb::new(), AppliedMark::default()),
         };
         let state = Arc::new(RegistryState::new(db, mark.last_applied));
-        Ok(StateMachine { state, store, mark })
+        Ok(StateMachine {
+            state,
+            store,
+            log: log.durable_end(),
+            mark,
+        })
     }
 
     pub(crate) fn state(&self) -> Arc<RegistryState> {
         self.state.clone()
     }
 
-    fn apply_entries(
-        &mut self,
-        entries: impl Iterator<Item = Entry>,
-    ) -> Result<Vec<ProposalResult>> {
+    fn apply_entries(&mut self, entries: Vec<Entry>) -> Result<Vec<ProposalResult>> {
         let mut answers = Vec::new();
-        let mut changes = Vec::new();
         for entry in entries {
             let mut answer = ProposalResult::default();
+            let mut changes = Vec::new();
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(proposal) => {
                     let applied = self.state.write(|db| db.apply(&proposal))?;
-                    changes.extend(applied.changes);
+                    changes = applied.changes;
                     answer.results = applied.results;
                 }
                 EntryPayload::Membership(membership) => {
@@ -84,19 +84,11 @@ impl StateMachine {
             answers.push(answer);
             // Reads need not wait for the disk: what is not written yet, the log replays.
             self.state.set_applied(self.mark.last_applied);
-            if changes.len() >= WRITE_ROWS {
-                self.write(&std::mem::take(&mut changes))?;
-            }
+            let mark = encode("an applied mark", &self.mark)?;
+            let state_hash = self.state.read(RegistrationDb::state_hash);
+            self.store.apply(changes, &mark, state_hash)?;
         }
-        self.write(&changes)?;
         Ok(answers)
-    }
-
-    /// Everything changed so far, with the position that it belongs to.
-    fn write(&self, changes: &[RowChange]) -> Result<()> {
-        let mark = encode("an applied mark", &self.mark)?;
-        let state_hash = self.state.read(RegistrationDb::state_hash);
-        self.store.apply(changes, &mark, state_hash)
     }
 
     fn install(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> Result<()> {
@@ -153,7 +145,12 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        self.apply_entries(entries.into_iter())
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        if let Some(last) = entries.last() {
+            let durable = self.log.reaches(last.log_id.index).await;
+            durable.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
+        }
+        self.apply_entries(entries)
             .map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
     }
 

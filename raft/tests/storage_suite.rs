@@ -17,8 +17,8 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for RealStore {
     async fn build(&self) -> Result<(Guard, LogStore, StateMachine), StorageError> {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let log = LogStore::new(store.log());
-        let state_machine = StateMachine::load(store.registrations()).unwrap();
+        let log = LogStore::new(store.log()).unwrap();
+        let state_machine = StateMachine::load(store.registrations(), &log).unwrap();
         Ok(((store, folder), log, state_machine))
     }
 }

@@ -1,7 +1,8 @@
-//! The rows of the registry, written through, in a table per *generation*.
+//! The rows of the registry, written behind, in a table per *generation*.
 //!
-//! Applying changes rows of the current generation in one batch together with the head row:
-//! how far was applied, and the state hash that results. Installing a snapshot
+//! What was applied waits in memory until there is enough of it ([`WRITE_ROWS`]), and is then
+//! written to the current generation in one batch together with the head row: how far was
+//! applied, and the state hash that results. Installing a snapshot
 //! writes a new generation beside the current one and then, in one write, makes it
 //! the current one. So a crash finds the old registry or the new one, never half of either.
 //!
@@ -10,6 +11,7 @@
 
 mod sweeper;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,6 +38,10 @@ const TABLE_PREFIX: &str = "registrations-";
 const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Applied rows that wait before they are written. What a crash loses of them the log replays,
+/// and a row that changes often meanwhile is written once.
+const WRITE_ROWS: usize = 1024;
+
 /// The registry on disk. A clone is another handle on the same.
 #[derive(Clone)]
 pub struct RegistrationStore(Arc<Inner>);
@@ -50,6 +56,7 @@ struct Inner {
 
 struct Current {
     generation: Option<Generation>,
+    unwritten: Unwritten,
     /// Whether generations may be lying about that nobody needs.
     sweep: bool,
 }
@@ -57,6 +64,14 @@ struct Current {
 struct Generation {
     number: u64,
     rows: Table,
+}
+
+/// What was applied since the last batch.
+#[derive(Default)]
+struct Unwritten {
+    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The newest one; `None` if nothing was applied.
+    head: Option<Change>,
 }
 
 /// A registry as it was read from disk.
@@ -87,6 +102,7 @@ impl RegistrationStore {
                 // find that the store is damaged, and nothing is deleted then.
                 current: Mutex::new(Current {
                     generation,
+                    unwritten: Unwritten::default(),
                     sweep: true,
                 }),
                 sweeper: Sweeper::default(),
@@ -128,28 +144,21 @@ impl RegistrationStore {
         })
     }
 
-    /// Writes changed rows, the mark and the resulting state hash, all or nothing. The last
-    /// change of a key counts. Not synced.
+    /// Takes changed rows, the mark and the resulting state hash; they come to disk together,
+    /// now or later. The last change of a key counts.
     ///
     /// # Errors
-    /// [`Error::Io`] if they cannot be written; the member must stop then.
-    pub fn apply(&self, changes: &[RowChange], mark: &[u8], state_hash: u128) -> Result<()> {
-        let inner = &*self.0;
-        let mut current = inner.current();
-        let changes = changes
-            .iter()
-            .map(|change| (change.key.clone(), change.value.clone()));
-        let batch = changes.chain([head(mark, state_hash)?]);
-        match &current.generation {
-            Some(generation) => generation.rows.batch(batch)?,
-            None => {
-                let first = inner.next_generation(&current)?;
-                first.rows.batch(batch)?;
-                // Second: what is the current generation must have its head.
-                inner.set_current(&mut current, first)?;
-            }
+    /// [`Error::Io`] if what waited cannot be written; the member must stop then.
+    pub fn apply(&self, changes: Vec<RowChange>, mark: &[u8], state_hash: u128) -> Result<()> {
+        let mut current = self.0.current();
+        let changes = changes.into_iter().map(|change| (change.key, change.value));
+        let unwritten = &mut current.unwritten;
+        unwritten.rows.extend(changes);
+        unwritten.head = Some(head(mark, state_hash)?);
+        match unwritten.rows.len() >= WRITE_ROWS {
+            true => self.0.write(&mut current),
+            false => Ok(()),
         }
-        inner.sweep_once(&mut current)
     }
 
     /// Makes everything applied so far durable.
@@ -157,7 +166,13 @@ impl RegistrationStore {
     /// # Errors
     /// [`Error::Io`] if that fails, now or once before.
     pub fn sync(&self) -> Result<()> {
+        self.write()?;
         self.0.engine.sync()
+    }
+
+    /// Everything applied so far is in the tables when this returns.
+    fn write(&self) -> Result<()> {
+        self.0.write(&mut self.0.current())
     }
 
     /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
@@ -173,17 +188,20 @@ impl RegistrationStore {
         let inner = &*self.0;
         let mut current = inner.current();
         let next = inner.write_generation(&current, rows, mark, state_hash)?;
+        current.unwritten = Unwritten::default();
         inner.set_current(&mut current, next)?;
         inner.engine.sync()?;
         current.sweep = true;
         inner.sweep_once(&mut current)
     }
 
-    /// Remembers, durably, what the last snapshot was.
+    /// Remembers, durably, what the last snapshot was; everything applied so far is durable
+    /// then, too.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn set_snapshot_mark(&self, bytes: &[u8]) -> Result<()> {
+        self.write()?;
         let sealed = seal(SNAPSHOT_KEY, bytes);
         self.0.meta.insert(SNAPSHOT_KEY, sealed)?;
         self.0.engine.sync()
@@ -197,15 +215,36 @@ impl RegistrationStore {
         read_sealed(self.0.engine.data_path(), &self.0.meta, SNAPSHOT_KEY)
     }
 
-    /// Ends the deletion of old generations; it goes on when the store is opened again.
-    pub(crate) fn shut_down(&self) {
+    /// Writes what waits, and ends the deletion of old generations, which goes on when the store
+    /// is opened again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub(crate) fn shut_down(&self) -> Result<()> {
         self.0.sweeper.stop();
+        self.write()
     }
 }
 
 impl Inner {
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, current: &mut Current) -> Result<()> {
+        let Unwritten { rows, head } = std::mem::take(&mut current.unwritten);
+        let Some(head) = head else { return Ok(()) };
+        let batch = rows.into_iter().chain([head]);
+        match &current.generation {
+            Some(generation) => generation.rows.batch(batch)?,
+            None => {
+                let first = self.next_generation(current)?;
+                first.rows.batch(batch)?;
+                // Second: what is the current generation must have its head.
+                self.set_current(current, first)?;
+            }
+        }
+        self.sweep_once(current)
     }
 
     /// A generation that nobody has written to, not even an interrupted installation.

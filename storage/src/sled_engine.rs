@@ -281,10 +281,18 @@ impl Table {
     /// All changes or, after a crash, none. No order is kept among them: a key may stand
     /// in a batch several times, and its last change counts.
     pub(crate) fn batch(&self, changes: impl IntoIterator<Item = Change>) -> Result<()> {
+        let mut changes = changes.into_iter().peekable();
+        let first = changes.next();
+        if changes.peek().is_none()
+            && let Some((key, Some(value))) = first
+        {
+            // sled marks the beginning of a batch by a write of its own; one value needs none.
+            return self.insert(&key, value);
+        }
         self.engine.check_writable()?;
         let mut batch = sled::Batch::default();
         let mut count = 0;
-        for (key, value) in changes {
+        for (key, value) in first.into_iter().chain(changes) {
             count += 1;
             match value {
                 Some(value) => batch.insert(key, value),

@@ -95,7 +95,7 @@ impl Store {
         let Some(thread) = self.sync_thread.take() else {
             return Ok(());
         };
-        self.registrations.shut_down();
+        let written = self.registrations.shut_down();
         self.log.shut_down();
         let outcome = if thread.thread().id() == std::thread::current().id() {
             // Dropped by an append's callback: the thread cannot wait for itself.
@@ -107,7 +107,7 @@ impl Store {
             })
         };
         self.engine.stop("the store is closed");
-        outcome
+        written.and(outcome)
     }
 
     /// Purged entries are in the registry, or it cannot be told any more what they were.

@@ -102,7 +102,8 @@ fn leftovers_go_with_the_first_write() {
     let leftover = store.0.next_generation(&store.0.current()).unwrap();
     leftover.rows.insert(b"t", vec![1]).unwrap();
     assert!(store.load().unwrap().is_none());
-    store.apply(&[], b"mark", 0).unwrap();
+    store.apply(Vec::new(), b"mark", 0).unwrap();
+    store.sync().unwrap();
     store.0.sweeper.finish();
     assert_eq!(generations(&store), [2]);
     assert_eq!(store.load().unwrap().unwrap().mark, b"mark");

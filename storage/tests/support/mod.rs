@@ -79,7 +79,7 @@ impl Feed {
         };
         let applied = self.db.apply(&proposal).unwrap();
         store
-            .apply(&applied.changes, &self.mark(), self.db.state_hash())
+            .apply(applied.changes, &self.mark(), self.db.state_hash())
             .unwrap();
     }
 
