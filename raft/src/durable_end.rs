@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The log is not written any more; why is in the log of the member.
+/// The log is not written any more, and why.
 #[derive(Debug, thiserror::Error)]
-#[error("the log is not written any more")]
-pub(crate) struct SyncFailed;
+#[error("{0}")]
+pub(crate) struct SyncFailed(String);
 
 /// Clones share it.
 #[derive(Clone)]
@@ -35,7 +35,7 @@ struct End {
     durable: u64,
     /// Counts truncations: a sync that began before one says nothing of what came after.
     epoch: u64,
-    failed: bool,
+    failed: Option<String>,
 }
 
 impl DurableEnd {
@@ -55,11 +55,15 @@ impl DurableEnd {
     /// It never will be.
     pub(crate) async fn reaches(&self, index: u64) -> Result<(), SyncFailed> {
         let mut end = self.0.subscribe();
-        let there =
-            |end: &End| end.failed || end.durable >= end.written.min(index.saturating_add(1));
-        match end.wait_for(there).await {
-            Ok(end) if !end.failed => Ok(()),
-            Ok(_) | Err(_) => Err(SyncFailed),
+        let there = |end: &End| {
+            end.failed.is_some() || end.durable >= end.written.min(index.saturating_add(1))
+        };
+        let Ok(end) = end.wait_for(there).await else {
+            return Err(SyncFailed("the log is closed".into()));
+        };
+        match &end.failed {
+            None => Ok(()),
+            Some(reason) => Err(SyncFailed(reason.clone())),
         }
     }
 
@@ -77,7 +81,7 @@ impl DurableEnd {
             end.send_modify(|end| match synced {
                 Ok(()) if end.epoch == epoch => end.durable = end.durable.max(next),
                 Ok(()) => {}
-                Err(_) => end.failed = true,
+                Err(error) => end.failed = Some(error.to_string()),
             });
         }
     }

@@ -85,8 +85,7 @@ impl StateMachine {
             // Reads need not wait for the disk: what is not written yet, the log replays.
             self.state.set_applied(self.mark.last_applied);
             let mark = encode("an applied mark", &self.mark)?;
-            let state_hash = self.state.read(RegistrationDb::state_hash);
-            self.store.apply(changes, &mark, state_hash)?;
+            self.state.read(|db| self.store.apply(db, changes, &mark))?;
         }
         Ok(answers)
     }
@@ -100,13 +99,7 @@ impl StateMachine {
                 reason: "it holds another position than it was announced with".into(),
             });
         }
-        let rows = decoded.db.rows().map(|row| {
-            let value = row.value()?;
-            Ok((row.key(), value))
-        });
-        let rows = rows.collect::<Result<Vec<_>>>()?;
-        self.store
-            .install(rows.into_iter(), &decoded.mark, decoded.db.state_hash())?;
+        self.store.install(&decoded.db, &decoded.mark)?;
         self.store
             .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
         self.mark = mark;
@@ -148,7 +141,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         let entries: Vec<Entry> = entries.into_iter().collect();
         if let Some(last) = entries.last() {
             let durable = self.log.reaches(last.log_id.index).await;
-            durable.map_err(|error| StorageIOError::write_logs(AnyError::new(&error)))?;
+            durable.map_err(|error| StorageIOError::write_logs(AnyError::error(&error)))?;
         }
         self.apply_entries(entries)
             .map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
@@ -156,6 +149,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
+            written: Some(self.state.read(|db| self.store.write(db))),
             store: self.store.clone(),
             meta: snapshot_meta(&self.mark),
         }
@@ -194,6 +188,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
 /// Makes the registry durable up to where it was when the builder was made.
 pub struct SnapshotBuilder {
+    /// Whether the registry could be written.
+    written: Option<Result<()>>,
     store: RegistrationStore,
     meta: SnapshotMeta,
 }
@@ -202,8 +198,10 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     /// openraft uses only the meta of what a build returns, so the data stays empty here.
     async fn build_snapshot(&mut self) -> std::result::Result<Snapshot, StorageError> {
         let (store, meta) = (self.store.clone(), self.meta.clone());
+        let written = self.written.take().unwrap_or(Ok(()));
         // The mark is durable when this returns, and so is all that was written before it.
         let built = tokio::task::spawn_blocking(move || {
+            written?;
             store.set_snapshot_mark(&encode("a snapshot mark", &meta)?)
         });
         let subject = ErrorSubject::Snapshot(Some(self.meta.signature()));

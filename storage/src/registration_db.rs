@@ -29,11 +29,14 @@ mod row_log;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::Result;
 use crate::event::{BatchResult, Event, MemberBatch, Proposal, Refusal};
 use crate::registration::{MemberId, ProducerId, SessionId, UnixMillis};
 use crate::rows::{AttachmentRow, MemberRow, ProducerNumber, Row, RowChange};
 use claims::ClaimSet;
+pub(crate) use load::Loader;
 pub use queries::{DebugEntry, Lifetimes, NodeView, ProducerView, Totals};
 use row_log::RowLog;
 
@@ -64,7 +67,7 @@ struct Attachment {
     topics: BTreeSet<Arc<str>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Topic {
     claims: ClaimSet,
     channels: BTreeMap<Box<str>, ClaimSet>,

@@ -1,8 +1,9 @@
 //! The rows of the registry, written behind, in a table per *generation*.
 //!
-//! What was applied waits in memory until there is enough of it ([`WRITE_ROWS`]), and is then
-//! written to the current generation in one batch together with the head row: how far was
-//! applied, and the state hash that results. Installing a snapshot
+//! A topic with all that belongs to it is one value (`topic_pieces`); the other rows are values of
+//! their own. What an event changed is written later, in one batch with what others changed and
+//! with the head row: how far was applied, and the state hash that results. Until then it is only
+//! remembered which topics and rows that is (`unwritten`). Installing a snapshot
 //! writes a new generation beside the current one and then, in one write, makes it
 //! the current one. So a crash finds the old registry or the new one, never half of either.
 //!
@@ -10,18 +11,21 @@
 //! turn deletes nothing before a sync.
 
 mod sweeper;
+mod topic_pieces;
+mod unwritten;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::record_file::{seal, unseal};
-use crate::registration_db::RegistrationDb;
+use crate::registration_db::{Loader, RegistrationDb};
 use crate::rows::RowChange;
 use crate::sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
+use topic_pieces::Assembly;
+use unwritten::{Taken, Unwritten};
 
 /// How far was applied and what came out. No row's key begins with this letter.
 const HEAD_KEY: &[u8] = b"h";
@@ -35,12 +39,8 @@ const SNAPSHOT_KEY: &[u8] = b"snapshot";
 const TABLE_PREFIX: &str = "registrations-";
 
 /// A batch holds up everyone else who writes, so an installation takes small ones.
-const BATCH_ROWS: usize = 256;
+const BATCH_VALUES: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
-
-/// Applied rows that wait before they are written. What a crash loses of them the log replays,
-/// and a row that changes often meanwhile is written once.
-const WRITE_ROWS: usize = 1024;
 
 /// The registry on disk. A clone is another handle on the same.
 #[derive(Clone)]
@@ -64,14 +64,6 @@ struct Current {
 struct Generation {
     number: u64,
     rows: Table,
-}
-
-/// What was applied since the last batch.
-#[derive(Default)]
-struct Unwritten {
-    rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
-    /// The newest one; `None` if nothing was applied.
-    head: Option<Change>,
 }
 
 /// A registry as it was read from disk.
@@ -129,13 +121,25 @@ impl RegistrationStore {
             let head = read_sealed(data_path, &generation.rows, HEAD_KEY)?
                 .ok_or_else(|| Error::corrupt(data_path, "the registry has no head row"))?;
             let (mark, state_hash): (Vec<u8>, u128) = decode("the registry's head", &head)?;
-            let pairs = generation.rows.range(b"", None);
-            let rows = pairs.filter(|pair| !pair.as_ref().is_ok_and(|(key, _)| key == HEAD_KEY));
-            let db = RegistrationDb::from_rows(rows).map_err(|error| match error {
-                // Each row is checked on its own only here.
-                Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),
-                other => other,
-            })?;
+            let mut loader = Loader::default();
+            let mut assembly = Assembly::default();
+            for pair in generation.rows.range(b"", None) {
+                let (key, value) = pair?;
+                if key == HEAD_KEY {
+                    continue;
+                }
+                match topic_pieces::is_piece(&key) {
+                    true => match assembly.push(&key, &value) {
+                        Ok(Some((name, topic))) => loader.topic(name, &topic),
+                        Ok(None) => Ok(()),
+                        Err(error) => Err(error),
+                    },
+                    false => loader.row(&key, &value),
+                }
+                .map_err(|error| in_registry(data_path, error))?;
+            }
+            let db = assembly.finish().and_then(|()| loader.finish());
+            let db = db.map_err(|error| in_registry(data_path, error))?;
             if db.state_hash() != state_hash {
                 let what = "rows of the registry are missing or changed";
                 return Err(Error::corrupt(data_path, what));
@@ -144,50 +148,37 @@ impl RegistrationStore {
         })
     }
 
-    /// Takes changed rows, the mark and the resulting state hash; they come to disk together,
-    /// now or later. The last change of a key counts.
+    /// Takes note of rows that changed in this registry, which has applied the log up to where the
+    /// mark says. They come to disk with the mark, now or later.
     ///
     /// # Errors
     /// [`Error::Io`] if what waited cannot be written; the member must stop then.
-    pub fn apply(&self, changes: Vec<RowChange>, mark: &[u8], state_hash: u128) -> Result<()> {
+    pub fn apply(&self, db: &RegistrationDb, changes: Vec<RowChange>, mark: &[u8]) -> Result<()> {
         let mut current = self.0.current();
-        let changes = changes.into_iter().map(|change| (change.key, change.value));
-        let unwritten = &mut current.unwritten;
-        unwritten.rows.extend(changes);
-        unwritten.head = Some(head(mark, state_hash)?);
-        match unwritten.rows.len() >= WRITE_ROWS {
-            true => self.0.write(&mut current),
+        current.unwritten.note(changes, mark);
+        match current.unwritten.is_due(db) {
+            true => self.0.write(&mut current, db),
             false => Ok(()),
         }
     }
 
-    /// Makes everything applied so far durable.
+    /// Writes what waits; this is the registry that [`apply`](Self::apply) was last called with,
+    /// and nothing has changed in it since. Not synced.
     ///
     /// # Errors
-    /// [`Error::Io`] if that fails, now or once before.
-    pub fn sync(&self) -> Result<()> {
-        self.write()?;
-        self.0.engine.sync()
-    }
-
-    /// Everything applied so far is in the tables when this returns.
-    fn write(&self) -> Result<()> {
-        self.0.write(&mut self.0.current())
+    /// As [`apply`](Self::apply).
+    pub fn write(&self, db: &RegistrationDb) -> Result<()> {
+        self.0.write(&mut self.0.current(), db)
     }
 
     /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written; the old one stays then.
-    pub fn install(
-        &self,
-        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
-        mark: &[u8],
-        state_hash: u128,
-    ) -> Result<()> {
+    pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
         let inner = &*self.0;
         let mut current = inner.current();
-        let next = inner.write_generation(&current, rows, mark, state_hash)?;
+        let next = inner.write_generation(&current, db, mark)?;
         current.unwritten = Unwritten::default();
         inner.set_current(&mut current, next)?;
         inner.engine.sync()?;
@@ -195,13 +186,12 @@ impl RegistrationStore {
         inner.sweep_once(&mut current)
     }
 
-    /// Remembers, durably, what the last snapshot was; everything applied so far is durable
+    /// Remembers, durably, what the last snapshot was; everything written so far is durable
     /// then, too.
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn set_snapshot_mark(&self, bytes: &[u8]) -> Result<()> {
-        self.write()?;
         let sealed = seal(SNAPSHOT_KEY, bytes);
         self.0.meta.insert(SNAPSHOT_KEY, sealed)?;
         self.0.engine.sync()
@@ -215,14 +205,9 @@ impl RegistrationStore {
         read_sealed(self.0.engine.data_path(), &self.0.meta, SNAPSHOT_KEY)
     }
 
-    /// Writes what waits, and ends the deletion of old generations, which goes on when the store
-    /// is opened again.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub(crate) fn shut_down(&self) -> Result<()> {
+    /// Ends the deletion of old generations; it goes on when the store is opened again.
+    pub(crate) fn shut_down(&self) {
         self.0.sweeper.stop();
-        self.write()
     }
 }
 
@@ -231,10 +216,20 @@ impl Inner {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self, current: &mut Current) -> Result<()> {
-        let Unwritten { rows, head } = std::mem::take(&mut current.unwritten);
-        let Some(head) = head else { return Ok(()) };
-        let batch = rows.into_iter().chain([head]);
+    fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
+        let Some(Taken { mark, topics, rows }) = current.unwritten.take() else {
+            return Ok(());
+        };
+        let mut batch: Vec<Change> = rows.into_iter().collect();
+        for topic in &topics {
+            let first = match &current.generation {
+                Some(generation) => generation.rows.get(&topic_pieces::first_key(topic))?,
+                None => None,
+            };
+            let packed = db.pack(topic)?;
+            topic_pieces::replace(topic, first.as_deref(), packed.as_deref(), &mut batch);
+        }
+        batch.push(head(&mark, db.state_hash())?);
         match &current.generation {
             Some(generation) => generation.rows.batch(batch)?,
             None => {
@@ -257,26 +252,37 @@ impl Inner {
         Generation::open(&self.engine, last.map_or(1, |last| last + 1))
     }
 
-    /// Writes all rows to a new generation and makes them durable.
+    /// Writes the registry to a new generation and makes it durable.
     fn write_generation(
         &self,
         current: &Current,
-        rows: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+        db: &RegistrationDb,
         mark: &[u8],
-        state_hash: u128,
     ) -> Result<Generation> {
         let next = self.next_generation(current)?;
         let mut batch: Vec<Change> = Vec::new();
         let mut bytes = 0;
-        for (key, value) in rows {
-            bytes += key.len() + value.len();
-            batch.push((key, Some(value)));
-            if batch.len() == BATCH_ROWS || bytes >= BATCH_BYTES {
-                next.rows.batch(batch.drain(..))?;
-                bytes = 0;
+        let mut add = |changes: &mut Vec<Change>| {
+            let lengths = changes
+                .iter()
+                .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+            bytes += lengths.sum::<usize>();
+            batch.append(changes);
+            if batch.len() < BATCH_VALUES && bytes < BATCH_BYTES {
+                return Ok(());
             }
+            bytes = 0;
+            next.rows.batch(batch.drain(..))
+        };
+        for row in db.rows_beside_topics() {
+            add(&mut vec![(row.key(), Some(row.value()?))])?;
         }
-        batch.push(head(mark, state_hash)?);
+        for topic in db.topics() {
+            let mut pieces = Vec::new();
+            topic_pieces::replace(topic, None, db.pack(topic)?.as_deref(), &mut pieces);
+            add(&mut pieces)?;
+        }
+        batch.push(head(mark, db.state_hash())?);
         next.rows.batch(batch)?;
         self.engine.sync()?;
         Ok(next)
@@ -311,6 +317,14 @@ impl Generation {
 /// The generation that a table of this name holds.
 fn number_of(name: &str) -> Option<u64> {
     name.strip_prefix(TABLE_PREFIX)?.parse().ok()
+}
+
+/// What a registry is encoded in is checked on its own only when it is loaded.
+fn in_registry(data_path: &Path, error: Error) -> Error {
+    match error {
+        Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),
+        other => other,
+    }
 }
 
 fn head(mark: &[u8], state_hash: u128) -> Result<Change> {

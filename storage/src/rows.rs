@@ -155,6 +155,15 @@ impl Row {
     }
 }
 
+/// The topic that a row with this key belongs to; `None` if it belongs to none.
+pub(crate) fn topic_of(key: &[u8]) -> Option<&str> {
+    let (b't' | b'c' | b'r' | b'x', rest) = key.split_first()? else {
+        return None;
+    };
+    let name = rest.split(|byte| *byte == 0).next()?;
+    std::str::from_utf8(name).ok()
+}
+
 /// The share of one row in the state hash.
 ///
 /// XXH3 with 128 bits (a fixed, published function) over the key's length, the key and the value.

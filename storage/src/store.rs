@@ -22,7 +22,7 @@ use crate::registration_store::RegistrationStore;
 use crate::sled_engine::Engine;
 
 /// The version of the data path's layout that this code writes, and the newest it reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// A data path that this process has to itself.
 pub struct Store {
@@ -95,7 +95,7 @@ impl Store {
         let Some(thread) = self.sync_thread.take() else {
             return Ok(());
         };
-        let written = self.registrations.shut_down();
+        self.registrations.shut_down();
         self.log.shut_down();
         let outcome = if thread.thread().id() == std::thread::current().id() {
             // Dropped by an append's callback: the thread cannot wait for itself.
@@ -107,7 +107,7 @@ impl Store {
             })
         };
         self.engine.stop("the store is closed");
-        written.and(outcome)
+        outcome
     }
 
     /// Purged entries are in the registry, or it cannot be told any more what they were.

@@ -41,9 +41,11 @@ fn write_good(path: &Path) -> u128 {
             vec![attach(), claim(&format!("topic-{first}"), Some("channel"))],
         );
         if first == 2 * PURGED.next_multiple_of(10) {
+            feed.write(&store.registrations());
             log.purge(PURGED, b"point").unwrap();
         }
     }
+    feed.write(&store.registrations());
     store.close().unwrap();
     feed.db.state_hash()
 }

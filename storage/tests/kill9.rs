@@ -200,6 +200,7 @@ fn child() {
             }
             1 if feed.applied > 20 => {
                 let upto = feed.applied - 1 - random.below(20);
+                feed.write(&registrations);
                 log.purge(upto, b"").unwrap();
                 println!("> purged {upto}");
             }

@@ -31,7 +31,9 @@ fn indexes(log: &LogTable, start: u64, end: u64, max_bytes: usize) -> Vec<u64> {
 
 /// A log is purged only behind a registry, so there must be one.
 fn some_registry(store: &Store) {
-    Feed::default().apply(&store.registrations(), vec![attach()]);
+    let mut feed = Feed::default();
+    feed.apply(&store.registrations(), vec![attach()]);
+    feed.write(&store.registrations());
 }
 
 #[test]

@@ -1,12 +1,27 @@
 //! Who claims one topic or channel.
 
+use serde::{Deserialize, Serialize};
+
 use crate::registration::MemberId;
 use crate::rows::ProducerNumber;
 
 /// A sorted list: most topics have few claims, and a list of a hundred thousand
 /// channels should cost little more than the claims themselves.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<(ProducerNumber, MemberId)>")]
 pub(super) struct ClaimSet(Vec<(ProducerNumber, MemberId)>);
+
+impl TryFrom<Vec<(ProducerNumber, MemberId)>> for ClaimSet {
+    type Error = &'static str;
+
+    fn try_from(mut claims: Vec<(ProducerNumber, MemberId)>) -> Result<Self, Self::Error> {
+        claims.shrink_to_fit();
+        match claims.is_sorted_by(|a, b| a < b) {
+            true => Ok(ClaimSet(claims)),
+            false => Err("claims are not in order"),
+        }
+    }
+}
 
 impl ClaimSet {
     /// Whether the claim is new.
@@ -60,6 +75,10 @@ impl ClaimSet {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (ProducerNumber, MemberId)> {
         self.0.iter().copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -24,17 +24,10 @@ fn registry(topics: u64) -> RegistrationDb {
     db
 }
 
-fn pairs(db: &RegistrationDb) -> impl Iterator<Item = (Vec<u8>, Vec<u8>)> {
-    db.rows()
-        .map(|row| (row.key(), row.value().unwrap()))
-        .collect::<Vec<_>>()
-        .into_iter()
-}
-
 fn install(store: &RegistrationStore, topics: u64) {
     let db = registry(topics);
     let mark = topics.to_be_bytes();
-    store.install(pairs(&db), &mark, db.state_hash()).unwrap();
+    store.install(&db, &mark).unwrap();
 }
 
 fn assert_holds(store: &RegistrationStore, topics: u64) {
@@ -75,11 +68,11 @@ fn an_interrupted_installation_changes_nothing() {
     let db = registry(1000);
     store
         .0
-        .write_generation(&store.0.current(), pairs(&db), b"new", db.state_hash())
+        .write_generation(&store.0.current(), &db, b"new")
         .unwrap();
     let half = store.0.next_generation(&store.0.current()).unwrap();
-    for (key, value) in pairs(&db).take(10) {
-        half.rows.insert(&key, value).unwrap();
+    for row in db.rows_beside_topics() {
+        half.rows.insert(&row.key(), row.value().unwrap()).unwrap();
     }
     drop((half, store, opened));
 
@@ -102,8 +95,9 @@ fn leftovers_go_with_the_first_write() {
     let leftover = store.0.next_generation(&store.0.current()).unwrap();
     leftover.rows.insert(b"t", vec![1]).unwrap();
     assert!(store.load().unwrap().is_none());
-    store.apply(Vec::new(), b"mark", 0).unwrap();
-    store.sync().unwrap();
+    let db = RegistrationDb::new();
+    store.apply(&db, Vec::new(), b"mark").unwrap();
+    store.write(&db).unwrap();
     store.0.sweeper.finish();
     assert_eq!(generations(&store), [2]);
     assert_eq!(store.load().unwrap().unwrap().mark, b"mark");
@@ -114,11 +108,14 @@ fn missing_changed_and_added_rows_are_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Store::open(folder.path()).unwrap();
     let store = opened.registrations();
-    let topic = |name: &str| Row::Topic(name.into()).key();
+    let topic = topic_pieces::first_key;
     let member = Row::Member(1, Default::default());
-    let damages: [(Vec<u8>, Option<Vec<u8>>); 6] = [
+    let packed = registry(10).pack("topic-4").unwrap().unwrap();
+    let whole = [&(packed.len() as u32).to_be_bytes(), packed.as_slice()].concat();
+    let damages: [(Vec<u8>, Option<Vec<u8>>); 7] = [
         (topic("topic-4"), None),
-        (topic("topic-x"), Some(Vec::new())),
+        (topic("topic-x"), Some(whole)),
+        (topic("topic-y"), Some(Vec::new())),
         (topic("topic-4"), Some(vec![1])),
         (member.key(), Some(member.value().unwrap())),
         (HEAD_KEY.to_vec(), None),

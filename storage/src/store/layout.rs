@@ -79,6 +79,10 @@ fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
     let found = <[u8; 4]>::try_from(found)
         .map(u32::from_be_bytes)
         .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is no number")))?;
+    if found < FORMAT {
+        let what = format!("its format {found} was never released and is not read any more");
+        return Err(Error::corrupt(data_path, what));
+    }
     if found > FORMAT {
         return Err(Error::NewerFormat {
             path: data_path.to_path_buf(),

@@ -79,8 +79,13 @@ impl Feed {
         };
         let applied = self.db.apply(&proposal).unwrap();
         store
-            .apply(applied.changes, &self.mark(), self.db.state_hash())
+            .apply(&self.db, applied.changes, &self.mark())
             .unwrap();
+    }
+
+    /// Has everything applied so far in the tables.
+    pub fn write(&self, store: &RegistrationStore) {
+        store.write(&self.db).unwrap();
     }
 
     pub fn mark(&self) -> [u8; 8] {
