@@ -17,7 +17,8 @@
 //! - A page larger than a quarter of a segment (128 KiB) goes to a file of its own in `blobs/`.
 //!   sled never syncs that file and skips it without a word if it is missing later. A leaf
 //!   holds up to 17 values, so values of up to [`LARGEST_SMALL_VALUE`] bytes never get there:
-//!   callers keep to that. Should a larger one slip in, its file is synced here as well.
+//!   callers keep to that. Should a larger one slip in, such files are looked for and synced
+//!   here from then on.
 //! - It panics on some damaged files: see [`guarded`].
 //! - Its recovery cuts off what it cannot read, before anyone is asked. So damage is
 //!   recognised one floor up, by what must be there and is not.
@@ -27,7 +28,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ struct Inner {
     data_path: PathBuf,
     folder: PathBuf,
     syncing: Mutex<Syncing>,
+    /// Whether values were written that may stand in files of their own.
+    large_values: AtomicBool,
     /// Set once: why nothing may be written any more.
     stopped: OnceLock<String>,
     last_sync_micros: AtomicU64,
@@ -99,6 +102,8 @@ impl Engine {
                 file,
                 blobs: HashSet::new(),
             }),
+            // Another process may have written some.
+            large_values: AtomicBool::new(true),
             stopped: OnceLock::new(),
             last_sync_micros: AtomicU64::new(0),
             _lock: lock,
@@ -106,6 +111,7 @@ impl Engine {
         // What a killed process wrote is read back from the page cache, durable or not.
         engine.sync()?;
         engine.sync_names()?;
+        engine.0.large_values.store(false, Ordering::Release);
         Ok(engine)
     }
 
@@ -161,14 +167,23 @@ impl Engine {
             .db
             .flush()
             .map_err(|error| self.error("sync", error))?;
-        self.sync_blobs(&mut syncing.blobs)?;
+        if self.0.large_values.load(Ordering::Acquire) {
+            self.sync_blobs(&mut syncing.blobs)?;
+        }
         syncing
             .file
             .sync_data()
             .map_err(Error::io("sync", &self.0.folder))
     }
 
-    /// Normally there are none; see the module's doc.
+    /// Looking for files in a folder takes as long as syncing a small write, so it is done only
+    /// if there may be some; see the module's doc.
+    fn note_value(&self, value: &[u8]) {
+        if value.len() > LARGEST_SMALL_VALUE {
+            self.0.large_values.store(true, Ordering::Release);
+        }
+    }
+
     fn sync_blobs(&self, synced: &mut HashSet<OsString>) -> Result<()> {
         let folder = self.0.folder.join("blobs");
         let mut present = HashSet::new();
@@ -274,6 +289,7 @@ impl Table {
     /// Sets one key.
     pub(crate) fn insert(&self, key: &[u8], value: Vec<u8>) -> Result<()> {
         self.engine.check_writable()?;
+        self.engine.note_value(&value);
         let outcome = self.tree.insert(key, value);
         self.engine.written(outcome.map(|_| ()))
     }
@@ -295,7 +311,10 @@ impl Table {
         for (key, value) in first.into_iter().chain(changes) {
             count += 1;
             match value {
-                Some(value) => batch.insert(key, value),
+                Some(value) => {
+                    self.engine.note_value(&value);
+                    batch.insert(key, value);
+                }
                 None => batch.remove(key),
             }
         }
