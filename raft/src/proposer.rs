@@ -1,8 +1,8 @@
 //! The leader's side of a write: merges the members' batches into one log entry at a time.
 //!
-//! openraft 0.9 waits for the flush of each entry before it takes the next, so the way to many
-//! events a second is many events an entry. While one entry is on its way, the batches that
-//! arrive wait; together they are the next one.
+//! An entry costs each member a sync, however much is in it, so the way to many events a second is
+//! many events an entry. While one entry is on its way, the batches that arrive wait; together
+//! they are the next one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -8,7 +8,7 @@
 //! - [`encoding`]: versioned bytes for all that is stored or sent.
 //! - [`store`]: opens a data path: locks it, checks it, gives out the two tables below.
 //! - [`log_table`]: the Raft log, vote and purge point, as bytes, durable when it says so.
-//! - [`registration_store`]: the rows of the registry, written through in atomic steps.
+//! - [`registration_store`]: the registry on disk, written behind in atomic steps.
 //! - [`snapshot`]: a whole registry as one checksummed value.
 //! - `sled_engine`: the only file that names sled.
 //!
