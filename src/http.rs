@@ -21,7 +21,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::{Method, Request, Response};
@@ -36,6 +36,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::context::Context;
+use crate::upstream_log;
 use answer::Answer;
 use error::HttpError;
 use gate::Gate;
@@ -90,7 +91,7 @@ async fn serve_connection(
     context: Arc<Context>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| Box::pin(respond(context.clone(), request)));
+    let service = service_fn(move |request| Box::pin(respond(context.clone(), remote, request)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -137,8 +138,10 @@ async fn end(gate: Gate, remote: SocketAddr) {
 
 async fn respond(
     context: Arc<Context>,
+    remote: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
+    let started = Instant::now();
     let (head, body) = request.into_parts();
     // Read to its end, so that the connection can be used again.
     let body = read_body(Limited::new(body, LONGEST_BODY));
@@ -148,13 +151,16 @@ async fn respond(
         Ok(Err(_)) => HttpError::InvalidRequest.into(),
         Ok(Ok(body)) => answer(&context, &head.method, &head.uri, &body).await,
     };
-    let (method, uri, status) = (&head.method, &head.uri, answer.status());
-    if ASKED_ALL_THE_TIME.contains(&uri.path()) {
-        tracing::debug!(%method, %uri, status, "HTTP");
-    } else {
-        // nsqlookupd logs every request, and people look for them there.
-        tracing::info!(%method, %uri, status, "HTTP");
-    }
+    // nsqlookupd logs every request, and people look for them there.
+    let is_detail = ASKED_ALL_THE_TIME.contains(&head.uri.path());
+    let request = (&head.method, &head.uri);
+    upstream_log::answered(
+        is_detail,
+        request,
+        answer.status(),
+        remote,
+        started.elapsed(),
+    );
     Ok(answer.into_response())
 }
 

@@ -4,7 +4,8 @@
 //! nsqds and consumers say into events and queries, and knows nothing of how the members agree
 //! ([`raftlookupd_raft`]) or what they keep on disk.
 //!
-//! - The command line: [`config`] (flags, environment, file), [`logging`], [`signals`].
+//! - The command line: [`config`] (flags, environment, file), [`logging`] ([`upstream_log`] in
+//!   upstream's words), [`signals`].
 //! - [`run`] is one member from its start to its end: binds, loads, serves, stops.
 //! - nsqds: [`server`], [`tcp_connection`] (bytes), [`protocol`] (pure: what is said and
 //!   answered), [`owned_session`] (what becomes of it in the registry), [`orphans`] (who did not
@@ -37,6 +38,7 @@ pub mod protocol;
 pub mod server;
 pub mod signals;
 pub mod tcp_connection;
+pub mod upstream_log;
 pub mod version;
 
 pub use member::run;

@@ -16,6 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, reload};
 
+use crate::upstream_log;
 use line::{Fields, render};
 
 /// The least severe lines that the log shows.
@@ -225,7 +226,11 @@ where
             Level::INFO => "INFO",
             Level::DEBUG | Level::TRACE => "DEBUG",
         };
-        let fields = Fields::of(event);
+        let mut fields = Fields::of(event);
+        let says_it_all = metadata.target() == upstream_log::TARGET;
+        if says_it_all && self.0.format == LogFormat::Text {
+            fields.others.clear();
+        }
         let text = render(
             &self.0,
             level,

@@ -16,6 +16,7 @@ use raftlookupd_raft::{Error, Pending, Registry, Result};
 use crate::context::Context;
 use crate::metrics::SessionEvent;
 use crate::protocol::reply::OK;
+use crate::upstream_log::{self, Change};
 
 /// nsqd gives a lookupd one second for each command.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -173,12 +174,7 @@ impl OwnedSession {
     pub(crate) async fn attach(&mut self, producer: ProducerId, info: PeerInfo) -> Result<Answer> {
         let registry = self.context.registry().await?;
         let session = registry.new_session();
-        tracing::info!(
-            producer = %format_args!("{}:{}", producer.broadcast_address, producer.tcp_port),
-            remote = self.remote_address,
-            version = info.version,
-            "nsqd identified itself"
-        );
+        upstream_log::identified(&self.remote_address, &producer, &info);
         let attach = Event::Attach {
             producer,
             session,
@@ -224,6 +220,8 @@ impl OwnedSession {
         let Some(attached) = &mut self.attached else {
             return Err(Error::Loading);
         };
+        let remote = &self.remote_address;
+        upstream_log::registration(remote, Change::Register, &topic, channel.as_deref());
         if let Some(repeated) = &mut attached.repeated {
             repeated.insert((topic.clone(), channel.clone()));
             attached.settled_at = Instant::now() + SETTLED;
@@ -256,6 +254,8 @@ impl OwnedSession {
         let Some(attached) = &mut self.attached else {
             return Err(Error::Loading);
         };
+        let remote = &self.remote_address;
+        upstream_log::registration(remote, Change::Unregister, &topic, channel.as_deref());
         // What was repeated stays so: an nsqd that gives up a channel still has the topic, which
         // it may never have registered by itself.
         let pending = attached.submit_release(topic, channel)?;
@@ -328,7 +328,6 @@ impl OwnedSession {
             return;
         };
         self.context.metrics.session(SessionEvent::Detached);
-        tracing::info!(remote = self.remote_address, "nsqd is gone");
         match registry.submit(Event::Detach { session }) {
             // Later is well enough if it takes longer.
             Ok(pending) => drop(tokio::time::timeout(DETACH, pending).await),

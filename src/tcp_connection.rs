@@ -16,6 +16,7 @@ use crate::owned_session::{Answer, Outcome, OwnedSession};
 use crate::protocol::error::ProtocolError;
 use crate::protocol::reply::frame;
 use crate::protocol::session::{Action, Session};
+use crate::upstream_log;
 
 /// Answers that a client may have waiting before we read more of what it sends.
 const WINDOW: usize = 256;
@@ -46,6 +47,7 @@ pub(crate) async fn serve(
     context: Arc<Context>,
     stop: watch::Receiver<bool>,
 ) {
+    upstream_log::new_client(remote);
     let mut connection = Connection {
         stream,
         remote,
@@ -58,6 +60,7 @@ pub(crate) async fn serve(
     };
     let stopped = connection.run(stop).await;
     if !stopped {
+        upstream_log::exiting(remote);
         connection.owned.detach().await;
         // Both sides know now; an error here changes nothing.
         let _ = connection.stream.shutdown().await;
@@ -214,7 +217,7 @@ impl Connection {
             return;
         }
         let text = error.text();
-        let text = String::from_utf8_lossy(&text[..text.len().min(200)]).into_owned();
-        tracing::error!(remote = %self.remote, error = text, "protocol error");
+        let text = String::from_utf8_lossy(&text[..text.len().min(200)]);
+        upstream_log::protocol_error(self.remote, &text);
     }
 }

@@ -46,12 +46,57 @@ fn with_log_format_json_every_line_is_an_object() {
     let said = log
         .lines()
         .map(parsed)
-        .find(|line| line["message"] == "protocol error");
+        .find(|line| !line["remote"].is_null() && line["level"] == "error");
     let said = said.expect("a line about the bad command");
     let error = said["error"].as_str().unwrap();
     assert!(
         error.starts_with("E_INVALID invalid command ESC\u{1b}[2J\u{9b}\u{7}"),
         "{said}"
+    );
+}
+
+/// What alerts and dashboards of nsqlookupd's users may look for.
+#[test]
+fn what_nsqlookupd_logs_too_is_in_its_words() {
+    let mut cluster = Cluster::start(1, &["--log-level=debug"]);
+    let member = &mut cluster.members[0];
+    let mut nsqd = member.nsqd("h1");
+    nsqd.registered("orders", "billing");
+    insult(member.tcp, b"  V1BOGUS\n");
+    member.get("/lookup?topic=unknown");
+    drop(nsqd);
+    wait_until("the nsqd is gone", || {
+        member.log().matches("exiting ioloop").count() == 2
+    });
+    let log = member.log();
+    let port = |line: &str| {
+        let (_, port) = line.split_once("127.0.0.1:").unwrap();
+        let end = port.find(|c: char| !c.is_ascii_digit());
+        let end = end.unwrap_or(port.len());
+        format!("127.0.0.1:{}", &port[..end])
+    };
+    for expected in [
+        "INFO: TCP: new client(ADDR)",
+        "INFO: CLIENT(ADDR): IDENTIFY Address:h1 TCP:4150 HTTP:4151 Version:1.3.0",
+        "DEBUG: DB: client(ADDR) REGISTER category:channel key:orders subkey:billing",
+        "INFO: PROTOCOL(V1): [ADDR] exiting ioloop",
+        "ERROR: [ADDR] - E_INVALID invalid command BOGUS",
+    ] {
+        let is_it = |line: &str| {
+            line.contains("127.0.0.1:")
+                && line.ends_with(&format!(" {}", expected.replace("ADDR", &port(line))))
+        };
+        assert!(log.lines().any(is_it), "{expected} in\n{log}");
+    }
+    let answered = log.lines().find_map(|line| {
+        let (_, rest) = line.split_once(" INFO: 404 GET /lookup?topic=unknown (")?;
+        rest.rsplit_once(") ")
+    });
+    let (remote, elapsed) = answered.unwrap_or_else(|| panic!("{log}"));
+    assert!(remote.starts_with("127.0.0.1:"), "{remote}");
+    assert!(
+        elapsed.ends_with("µs") || elapsed.ends_with("ms"),
+        "{elapsed}"
     );
 }
 

@@ -38,7 +38,7 @@ fn a_real_nsqd_stays_listed_while_its_member_is_killed_and_restarted() {
         assert!(lists_one(&cluster.members[2], "orders"));
         cluster.members[0]
             .log()
-            .matches("nsqd identified itself")
+            .matches(": IDENTIFY Address:")
             .count()
             == 2
     });
@@ -86,7 +86,7 @@ fn the_first_message_waits_for_a_consumer_that_only_the_registry_remembers() {
     let ports: Vec<u16> = cluster.members.iter().map(|member| member.tcp).collect();
     let nsqd = Real::nsqd(&program, folder.path(), &ports);
     wait_until("nsqd has identified itself everywhere", || {
-        let known = |member: &Member| member.log().contains("nsqd identified itself");
+        let known = |member: &Member| member.log().contains(": IDENTIFY Address:");
         cluster.members.iter().all(known)
     });
     let mut numbers = 0..100;
