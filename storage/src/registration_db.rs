@@ -260,28 +260,24 @@ impl RegistrationDb {
         log: &mut RowLog,
     ) -> Result<()> {
         let name = self.create_topic(topic_name, log)?;
-        if let Some(channel) = channel {
-            self.create_channel(topic_name, channel, log)?;
-        }
         let Some(topic) = self.topics.get_mut(topic_name) else {
             return Ok(());
         };
+        if let Some(channel) = channel {
+            topic.create_channel(topic_name, channel, log)?;
+            if let Some(claims) = topic.channels.get_mut(channel)
+                && claims.insert(number, member)
+            {
+                self.claim_count += 1;
+                log.insert(&claim_row(topic_name, channel, number, member))?;
+            }
+        }
         if topic.claims.insert(number, member) {
             self.claim_count += 1;
             log.insert(&claim_row(topic_name, "", number, member))?;
             if let Some(attachment) = self.attachment_mut(number, member) {
                 attachment.topics.insert(name);
             }
-        }
-        let Some(channel) = channel else {
-            return Ok(());
-        };
-        let channels = self.topics.get_mut(topic_name).map(|t| &mut t.channels);
-        if let Some(claims) = channels.and_then(|channels| channels.get_mut(channel))
-            && claims.insert(number, member)
-        {
-            self.claim_count += 1;
-            log.insert(&claim_row(topic_name, channel, number, member))?;
         }
         Ok(())
     }
@@ -388,13 +384,9 @@ impl RegistrationDb {
     }
 
     fn create_channel(&mut self, topic: &str, channel: &str, log: &mut RowLog) -> Result<()> {
-        let shared = self.create_topic(topic, log)?;
-        let channels = &mut self.topics.entry(shared).or_default().channels;
-        if !channels.contains_key(channel) {
-            log.insert(&channel_row(topic, channel))?;
-            channels.insert(channel.into(), ClaimSet::default());
-        }
-        Ok(())
+        let name = self.create_topic(topic, log)?;
+        let entry = self.topics.entry(name).or_default();
+        entry.create_channel(topic, channel, log)
     }
 
     fn delete_topic(&mut self, name: &str, log: &mut RowLog) -> Result<()> {
@@ -538,6 +530,17 @@ impl Producer {
                 .values()
                 .any(|attachment| attachment.row.info.http_port.to_string() == port)
         })
+    }
+}
+
+impl Topic {
+    /// The topic's name is for the log.
+    fn create_channel(&mut self, name: &str, channel: &str, log: &mut RowLog) -> Result<()> {
+        if !self.channels.contains_key(channel) {
+            log.insert(&channel_row(name, channel))?;
+            self.channels.insert(channel.into(), ClaimSet::default());
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,7 @@ use crate::rows::RowChange;
 use crate::sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
 use topic_pieces::Assembly;
-use unwritten::{Taken, Unwritten};
+use unwritten::{Since, Taken, Unwritten};
 
 /// How far was applied and what came out. No row's key begins with this letter.
 const HEAD_KEY: &[u8] = b"h";
@@ -221,10 +221,12 @@ impl Inner {
             return Ok(());
         };
         let mut batch: Vec<Change> = rows.into_iter().collect();
-        for topic in &topics {
-            let first = match &current.generation {
-                Some(generation) => generation.rows.get(&topic_pieces::first_key(topic))?,
-                None => None,
+        for (topic, since) in &topics {
+            let first = match (&current.generation, since) {
+                (Some(generation), Since::Before) => {
+                    generation.rows.get(&topic_pieces::first_key(topic))?
+                }
+                _ => None,
             };
             let packed = db.pack(topic)?;
             topic_pieces::replace(topic, first.as_deref(), packed.as_deref(), &mut batch);

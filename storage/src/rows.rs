@@ -164,6 +164,11 @@ pub(crate) fn topic_of(key: &[u8]) -> Option<&str> {
     std::str::from_utf8(name).ok()
 }
 
+/// Whether a row with this key says that a topic is listed.
+pub(crate) fn is_topic(key: &[u8]) -> bool {
+    key.first() == Some(&b't')
+}
+
 /// The share of one row in the state hash.
 ///
 /// XXH3 with 128 bits (a fixed, published function) over the key's length, the key and the value.

@@ -104,6 +104,54 @@ fn leftovers_go_with_the_first_write() {
 }
 
 #[test]
+fn a_topic_that_was_deleted_and_came_back_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let opened = Store::open(folder.path()).unwrap();
+    let store = opened.registrations();
+    let (mut db, mut sequence) = (RegistrationDb::new(), 0u64);
+    let mut apply = |events: Vec<Event>| {
+        sequence += 1;
+        let batch = MemberBatch {
+            member: 1,
+            incarnation: 1,
+            sequence,
+            events,
+        };
+        let proposal = Proposal {
+            batches: vec![batch],
+        };
+        let applied = db.apply(&proposal).unwrap();
+        let mark = sequence.to_be_bytes();
+        store.apply(&db, applied.changes, &mark).unwrap();
+    };
+    let topic = || "orders".to_string();
+    let channels = (0..500).map(|number| Event::CreateChannel {
+        topic: topic(),
+        channel: format!("channel-{number}"),
+    });
+    apply(channels.collect());
+    // Large enough to have been written.
+    apply(vec![
+        Event::CreateTopic {
+            topic: "more".into()
+        };
+        2
+    ]);
+    apply(
+        (0..600)
+            .map(|number| Event::CreateTopic {
+                topic: format!("t{number}"),
+            })
+            .collect(),
+    );
+    apply(vec![Event::DeleteTopic { topic: topic() }]);
+    apply(vec![Event::CreateTopic { topic: topic() }]);
+    store.write(&db).unwrap();
+    let loaded = store.load().unwrap().unwrap();
+    assert_eq!(loaded.db.state_hash(), db.state_hash());
+}
+
+#[test]
 fn missing_changed_and_added_rows_are_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Store::open(folder.path()).unwrap();

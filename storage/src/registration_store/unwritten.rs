@@ -1,9 +1,9 @@
 //! What has changed in the registry since it was last written. PURE.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::registration_db::RegistrationDb;
-use crate::rows::{RowChange, topic_of};
+use crate::rows::{RowChange, is_topic, topic_of};
 
 /// Changed rows that are waited for. What a crash loses of them the log replays, and a topic that
 /// changes often meanwhile is written once.
@@ -20,17 +20,26 @@ const MOST: usize = 256 * 1024;
 pub(super) struct Unwritten {
     /// Up to where the log is applied; `None` if nothing has changed.
     mark: Option<Vec<u8>>,
-    topics: BTreeSet<String>,
+    topics: HashMap<String, Since>,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     changes: usize,
     /// Writing is worth while with so many changes; 0 if it has to be found out.
     due: usize,
 }
 
+/// What the tables have of a topic that has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Something.
+    Before,
+    /// Nothing: it was created since they were last written.
+    Now,
+}
+
 /// What is to be written.
 pub(super) struct Taken {
     pub(super) mark: Vec<u8>,
-    pub(super) topics: BTreeSet<String>,
+    pub(super) topics: HashMap<String, Since>,
     pub(super) rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
 }
 
@@ -41,8 +50,15 @@ impl Unwritten {
         self.changes += changes.len();
         for RowChange { key, value } in changes {
             match topic_of(&key) {
-                Some(topic) if self.topics.contains(topic) => {}
-                Some(topic) => drop(self.topics.insert(topic.to_string())),
+                Some(topic) if self.topics.contains_key(topic) => {}
+                Some(topic) => {
+                    // One that was there would have to go first.
+                    let since = match is_topic(&key) && value.is_some() {
+                        true => Since::Now,
+                        false => Since::Before,
+                    };
+                    self.topics.insert(topic.to_string(), since);
+                }
                 None => drop(self.rows.insert(key, value)),
             }
         }
@@ -53,7 +69,7 @@ impl Unwritten {
         if self.changes < self.due.max(ENOUGH) {
             return false;
         }
-        let rows: usize = self.topics.iter().map(|topic| db.rows_of(topic)).sum();
+        let rows: usize = self.topics.keys().map(|topic| db.rows_of(topic)).sum();
         self.due = (rows / ROWS_PER_CHANGE).min(MOST);
         self.changes >= self.due
     }
