@@ -1,14 +1,15 @@
-//! The rows of the registry, written behind, in a table per *generation*.
+//! The registry on disk, written behind, in a table per *generation*.
 //!
 //! A topic with all that belongs to it is one value (`topic_pieces`); the other rows are values of
 //! their own. What an event changed is written later, in one batch with what others changed and
 //! with the head row: how far was applied, and the state hash that results. Until then it is only
-//! remembered which topics and rows that is (`unwritten`). Installing a snapshot
-//! writes a new generation beside the current one and then, in one write, makes it
-//! the current one. So a crash finds the old registry or the new one, never half of either.
+//! remembered which topics and rows that is (`unwritten`). Installing a snapshot writes a new
+//! generation beside the current one and then, in one write, makes it the current one. So a crash
+//! finds the old registry or the new one, never half of either.
 //!
-//! Nothing here is synced except where it says so: the log replays what is missing. The log in
-//! turn deletes nothing before a sync.
+//! Nothing here is synced except where it says so: the log replays what is missing. So what the
+//! log may purge has to be written first ([`RegistrationStore::write`]); it deletes nothing before
+//! a sync.
 
 mod sweeper;
 mod topic_pieces;
@@ -49,7 +50,7 @@ pub struct RegistrationStore(Arc<Inner>);
 struct Inner {
     engine: Engine,
     meta: Table,
-    /// Held while rows are written.
+    /// Held while something is noted or written.
     current: Mutex<Current>,
     sweeper: Sweeper,
 }

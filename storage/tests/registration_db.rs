@@ -48,7 +48,7 @@ impl Story {
         applied.results.remove(0)
     }
 
-    /// What was written through is what a restart would load, hash included.
+    /// The rows are what a restart would load, hash included.
     fn rows_are_the_registry(&self) {
         let rows = self.rows.clone().into_iter().map(Ok);
         let loaded = RegistrationDb::from_rows(rows).unwrap();
