@@ -224,7 +224,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(committed.min(last))
     }
 
-    /// Does not wait for the disk; see [`durable_end`](crate::durable_end).
+    /// Does not wait for the disk: see `durable_end`.
     async fn append<I>(
         &mut self,
         entries: I,
