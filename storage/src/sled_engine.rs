@@ -19,6 +19,8 @@
 //!   holds up to 17 values, so values of up to [`LARGEST_SMALL_VALUE`] bytes never get there:
 //!   callers keep to that. Should a larger one slip in, such files are looked for and synced
 //!   here from then on.
+//! - When a write fails it may forget to wake who waits in `flush()`, for ever; another call of
+//!   `flush()` does. So a thread looks after calls that take long.
 //! - It panics on some damaged files: see [`guarded`].
 //! - Its recovery cuts off what it cannot read, before anyone is asked. So damage is
 //!   recognised one floor up, by what must be there and is not.
@@ -29,7 +31,7 @@ use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -50,6 +52,9 @@ const CACHE_BYTES: u64 = 64 << 20;
 /// How long a previous handle's threads may take to let go of the file.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a flush takes long.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A key and its value.
 pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
@@ -66,6 +71,8 @@ struct Inner {
     data_path: PathBuf,
     folder: PathBuf,
     syncing: Mutex<Syncing>,
+    /// Counts beginnings and ends of flushes, so it is odd while there is one.
+    flushes: AtomicU64,
     /// Whether values were written that may stand in files of their own.
     large_values: AtomicBool,
     /// Set once: why nothing may be written any more.
@@ -102,12 +109,18 @@ impl Engine {
                 file,
                 blobs: HashSet::new(),
             }),
+            flushes: AtomicU64::new(0),
             // Another process may have written some.
             large_values: AtomicBool::new(true),
             stopped: OnceLock::new(),
             last_sync_micros: AtomicU64::new(0),
             _lock: lock,
         }));
+        let weak = Arc::downgrade(&engine.0);
+        thread::Builder::new()
+            .name("flush-watch".into())
+            .spawn(move || watch_flushes(&weak))
+            .map_err(Error::io("start a thread for", data_path))?;
         // What a killed process wrote is read back from the page cache, durable or not.
         engine.sync()?;
         engine.sync_names()?;
@@ -163,10 +176,10 @@ impl Engine {
     }
 
     fn flush_and_sync(&self, syncing: &mut Syncing) -> Result<()> {
-        self.0
-            .db
-            .flush()
-            .map_err(|error| self.error("sync", error))?;
+        self.0.flushes.fetch_add(1, Ordering::Relaxed);
+        let flushed = self.0.db.flush();
+        self.0.flushes.fetch_add(1, Ordering::Relaxed);
+        flushed.map_err(|error| self.error("sync", error))?;
         if self.0.large_values.load(Ordering::Acquire) {
             self.sync_blobs(&mut syncing.blobs)?;
         }
@@ -410,6 +423,32 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 fn free_replaced(changes: usize) {
     for _ in 0..=changes / FREED_AT_ONCE {
         crossbeam_epoch::pin().flush();
+    }
+}
+
+/// Has a flush that takes long find out whether a write has failed, by another one: after one
+/// second, two, four, and so on, since a slow disk holds up the other one too.
+fn watch_flushes(engine: &Weak<Inner>) {
+    let (mut seen, mut looks, mut next) = (0, 0u64, 1);
+    loop {
+        thread::sleep(LOOK);
+        let Some(engine) = engine.upgrade() else {
+            return;
+        };
+        let now = engine.flushes.load(Ordering::Relaxed);
+        if now != seen || now % 2 == 0 {
+            (seen, looks, next) = (now, 0, 1);
+            continue;
+        }
+        looks += 1;
+        if looks == next {
+            next *= 2;
+            tracing::warn!("a write to the disk takes long");
+            let db = engine.db.clone();
+            // Whatever comes of it, the flush that waits hears of it. Without a thread it is tried
+            // again later.
+            let _ = thread::Builder::new().spawn(move || drop(db.flush()));
+        }
     }
 }
 
