@@ -218,7 +218,7 @@ fn garbage_on_any_port_does_no_harm() {
     let forged_length = [b"  V1IDENTIFY\n".as_slice(), &u32::MAX.to_be_bytes()].concat();
     let huge_length = [b"  V1IDENTIFY\n".as_slice(), &i32::MAX.to_be_bytes()].concat();
     let binary_post = [
-        b"POST /raft/append HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".as_slice(),
+        b"POST /raft/vote HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".as_slice(),
         &noise,
     ]
     .concat();

@@ -7,7 +7,7 @@ use raftlookupd_storage::event::{BatchResult, MemberBatch};
 use raftlookupd_storage::registration::MemberId;
 
 use crate::peer_client::PeerClient;
-use crate::peer_message::{PeerRequest, SubmitBatch};
+use crate::peer_message::SubmitBatch;
 use crate::proposer::Proposer;
 use crate::types::{Raft, RaftMetrics};
 
@@ -51,8 +51,13 @@ impl LeaderLink {
                 tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
             }
             Leader::Other { id, address } => {
-                self.ask(id, &address, SubmitBatch(batch.clone()), ANSWER)
-                    .await
+                let batch = SubmitBatch(batch.clone());
+                let answer = self.peers.write(id, &address, batch, ANSWER).await;
+                answer
+                    .inspect_err(
+                        |error| tracing::debug!(leader = id, %error, "the leader did not answer"),
+                    )
+                    .ok()
             }
         }
     }
@@ -64,19 +69,6 @@ impl LeaderLink {
         let changed = metrics.wait_for(|metrics| metrics.current_leader != leader);
         // Both a change and the end of the time are reasons to go on.
         let _ = tokio::time::timeout(at_most, changed).await;
-    }
-
-    async fn ask<Q: PeerRequest>(
-        &self,
-        id: MemberId,
-        address: &str,
-        question: Q,
-        deadline: Duration,
-    ) -> Option<Q::Answer> {
-        let answer = self.peers.call(id, address, question, deadline).await;
-        answer
-            .inspect_err(|error| tracing::debug!(leader = id, %error, "the leader did not answer"))
-            .ok()
     }
 
     fn leader(&self) -> Option<Leader> {

@@ -10,7 +10,8 @@
 //!   `read_answers` answers by the rules of `read_authority`) -> `registry_state`; by the leader's
 //!   clock, which `cluster_clock` carries on.
 //! - Peers: `peer_message`, `peer_client`, `peer_listener`, `peer_server`: HTTP/1.1 with encoded
-//!   bodies.
+//!   bodies; `frames` for what is asked all the time, by `read_lane` and `write_lane` (which
+//!   `write_answers` answers).
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
 //!   (changes, decided by the leader), `removal` (noticed by who was removed).
 //! - Watching: `keep_alive` (members that stay away), `sweeping` (what large sessions left), `leader_watch` (quicker elections),
@@ -31,6 +32,7 @@ mod config;
 mod durable_end;
 pub mod error;
 mod forming;
+mod frames;
 mod identity;
 mod keep_alive;
 mod leader_link;
@@ -56,6 +58,8 @@ mod status;
 mod sweeping;
 mod transitions;
 pub mod types;
+mod write_answers;
+mod write_lane;
 
 pub use batcher::Pending;
 pub use config::Config;

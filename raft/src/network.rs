@@ -10,7 +10,7 @@ use raftlookupd_storage::registration::MemberId;
 use std::time::Duration;
 
 use crate::durable_end::DurableEnd;
-use crate::peer_client::PeerClient;
+use crate::peer_client::{CallError, PeerClient};
 use crate::peer_message::PeerRequest;
 use crate::types::{PeerNode, TypeConfig};
 
@@ -57,9 +57,15 @@ impl PeerConnection {
         let deadline = option.hard_ttl();
         let answer = self
             .client
-            .call(self.target, &self.node.address, request, deadline)
-            .await;
-        match answer {
+            .call(self.target, &self.node.address, request, deadline);
+        self.heard(answer).await
+    }
+
+    async fn heard<T, E: std::error::Error>(
+        &self,
+        answer: impl Future<Output = Result<Result<T, E>, CallError>>,
+    ) -> Result<T, RpcError<E>> {
+        match answer.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new_with_node(
                 self.target,
@@ -83,7 +89,10 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
             let durable = self.log.reaches(committed.index).await;
             durable.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
         }
-        self.call(rpc, &option).await
+        let answer = self
+            .client
+            .write(self.target, &self.node.address, rpc, option.hard_ttl());
+        self.heard(answer).await
     }
 
     async fn install_snapshot(

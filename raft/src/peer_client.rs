@@ -1,6 +1,7 @@
-//! Outgoing peer calls: one pooled HTTP client, a deadline on every call.
+//! Outgoing peer calls: one pooled HTTP client and the write lanes, a deadline on every call.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,9 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 
 use crate::error::{Error, Result, innermost};
+use crate::frames::Opening;
 use crate::peer_message::{Addressed, Declined, PeerRequest, Reply};
+use crate::write_lane::{WriteLanes, WriteRequest};
 
 /// A connection idle for longer may lead to a peer that is long gone: rather dial again, which
 /// also resolves the name again.
@@ -32,6 +35,7 @@ pub(crate) enum CallError {
 #[derive(Clone)]
 pub(crate) struct PeerClient {
     http: reqwest::Client,
+    lanes: WriteLanes,
     me: Option<(u128, MemberId)>,
     contacts: Arc<Mutex<BTreeMap<MemberId, Contact>>>,
 }
@@ -56,6 +60,7 @@ impl PeerClient {
             .map_err(|error| Error::Fatal(format!("no HTTP client for peers: {error}")))?;
         Ok(PeerClient {
             http,
+            lanes: WriteLanes::default(),
             me: None,
             contacts: Arc::default(),
         })
@@ -77,16 +82,32 @@ impl PeerClient {
         message: Q,
         deadline: Duration,
     ) -> std::result::Result<Q::Answer, CallError> {
-        let (cluster, from) = self.me.unwrap_or_default();
-        let message = Addressed {
-            cluster,
-            from,
-            to,
-            message,
-        };
+        let message = self.addressed(to, message);
         let answer = self
             .post::<Q>(address, encode(Q::PATH, &message), deadline)
             .await;
+        self.note(to, address, answer.as_ref().err());
+        answer
+    }
+
+    /// Asks a member of our cluster for what a write needs.
+    pub(crate) async fn write<Q: WriteRequest>(
+        &self,
+        to: MemberId,
+        address: &str,
+        request: Q,
+        deadline: Duration,
+    ) -> std::result::Result<Q::Answer, CallError> {
+        let opening = self.addressed(to, Opening);
+        let answer = self.lanes.ask(opening, address, request);
+        let answer = match tokio::time::timeout(deadline, answer).await {
+            Ok(Ok(reply)) => reply.map_err(CallError::Declined),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Err(CallError::Refused)
+            }
+            Ok(Err(error)) => Err(CallError::Lost(error.to_string())),
+            Err(elapsed) => Err(CallError::Lost(elapsed.to_string())),
+        };
         self.note(to, address, answer.as_ref().err());
         answer
     }
@@ -108,6 +129,16 @@ impl PeerClient {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn addressed<T>(&self, to: MemberId, message: T) -> Addressed<T> {
+        let (cluster, from) = self.me.unwrap_or_default();
+        Addressed {
+            cluster,
+            from,
+            to,
+            message,
+        }
     }
 
     async fn post<Q: PeerRequest>(
@@ -173,6 +204,6 @@ const LOST_AFTER: u64 = 3;
 
 fn is_refused(error: &reqwest::Error) -> bool {
     innermost(error)
-        .downcast_ref::<std::io::Error>()
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+        .downcast_ref::<io::Error>()
+        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }

@@ -1,6 +1,7 @@
 //! The socket side of the peer interface: bounded connections, deadlines, and an end.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::accept::{Slots, accept};
+use crate::frames::{FIRST_BYTE, Magic};
 use crate::peer_server::PeerServer;
-use crate::read_answers;
-use crate::read_lane::MAGIC;
+use crate::{read_answers, read_lane, write_answers, write_lane};
 
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
 /// Longer than a peer keeps an idle one.
@@ -60,7 +62,7 @@ async fn serve_connection(stream: TcpStream, server: &PeerServer, router: Router
     let mut first = [0];
     let peeked = tokio::time::timeout(HEAD_DEADLINE, stream.peek(&mut first)).await;
     let served = match peeked {
-        Ok(Ok(1)) if first[0] == MAGIC[0] => read_answers::serve(stream, server).await,
+        Ok(Ok(1)) if first[0] == FIRST_BYTE => serve_frames(stream, server).await,
         Ok(Ok(1)) => return serve_http(stream, router).await,
         Ok(Err(error)) => Err(error),
         // Nothing was said.
@@ -68,6 +70,16 @@ async fn serve_connection(stream: TcpStream, server: &PeerServer, router: Router
     };
     if let Err(error) = served {
         tracing::debug!(%error, "a peer's questions");
+    }
+}
+
+async fn serve_frames(mut stream: TcpStream, server: &PeerServer) -> io::Result<()> {
+    let mut magic: Magic = Magic::default();
+    tokio::time::timeout(HEAD_DEADLINE, stream.read_exact(&mut magic)).await??;
+    match magic {
+        read_lane::MAGIC => read_answers::serve(stream, server).await,
+        write_lane::MAGIC => write_answers::serve(stream, server).await,
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 

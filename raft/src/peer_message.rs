@@ -1,18 +1,16 @@
-//! What members say to each other: POST bodies of encoded values.
+//! What members say to each other: encoded values, as bodies of POST requests; what every write
+//! needs, as frames of a [`write_lane`](crate::write_lane).
 
 use openraft::error::{InstallSnapshotError, RaftError};
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
-    VoteRequest, VoteResponse,
-};
-use raftlookupd_storage::event::{BatchResult, MemberBatch};
+use openraft::raft::{InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest, VoteResponse};
+use raftlookupd_storage::event::MemberBatch;
 use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::types::{PeerNode, TypeConfig};
 
-/// A question that one member asks another.
+/// A question that one member asks another by HTTP.
 pub(crate) trait PeerRequest: Serialize + DeserializeOwned + Send {
     /// Where it is posted.
     const PATH: &'static str;
@@ -21,7 +19,7 @@ pub(crate) trait PeerRequest: Serialize + DeserializeOwned + Send {
 }
 
 /// Every message within a cluster says which cluster and which member it is meant for.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Addressed<T> {
     /// The sender's cluster.
     pub(crate) cluster: u128,
@@ -80,11 +78,6 @@ macro_rules! peer_request {
 }
 
 peer_request!(
-    AppendEntriesRequest<TypeConfig>,
-    "/raft/append",
-    Result<AppendEntriesResponse<MemberId>, RaftError<MemberId>>
-);
-peer_request!(
     VoteRequest<MemberId>,
     "/raft/vote",
     Result<VoteResponse<MemberId>, RaftError<MemberId>>
@@ -98,7 +91,6 @@ peer_request!(
 /// A member's batch, for the leader to propose.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SubmitBatch(pub(crate) MemberBatch);
-peer_request!(SubmitBatch, "/registry/batch", BatchResult);
 
 /// The sender is alive, and so are its sessions.
 #[derive(Debug, Serialize, Deserialize)]

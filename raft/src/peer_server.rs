@@ -10,9 +10,7 @@ use axum::extract::{DefaultBodyLimit, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest,
-};
+use openraft::raft::{InstallSnapshotRequest, VoteRequest};
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
@@ -24,14 +22,14 @@ use crate::keep_alive::SignsOfLife;
 use crate::membership::Membership;
 use crate::peer_message::{
     Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
-    LeadersTime, PeerRequest, Promote, Reply, SubmitBatch,
+    LeadersTime, PeerRequest, Promote, Reply,
 };
 use crate::proposer::Proposer;
 use crate::read_authority::ReadAuthority;
 use crate::registry_state::RegistryState;
 use crate::types::{Raft, TypeConfig};
 
-/// Several times the longest honest message: an AppendEntries with one large entry.
+/// Several times the longest honest message: a piece of a snapshot.
 const MESSAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// What answers once this member belongs to a cluster.
@@ -70,7 +68,8 @@ impl LeaderContact {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_current(&self) {
+    /// The registry here shows all that the leader called committed just now.
+    pub(crate) fn is_current(&self) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
@@ -94,7 +93,8 @@ impl LeaderContact {
         self.goodbye.notify_one();
     }
 
-    fn hear(&self) {
+    /// This member has just accepted a message of the leader.
+    pub(crate) fn hear(&self) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 }
@@ -122,10 +122,8 @@ impl PeerServer {
     /// The routes of the peer interface.
     pub(crate) fn router(self: Arc<Self>) -> Router {
         Router::new()
-            .route(AppendEntriesRequest::<TypeConfig>::PATH, post(append))
             .route(VoteRequest::<MemberId>::PATH, post(vote))
             .route(InstallSnapshotRequest::<TypeConfig>::PATH, post(snapshot))
-            .route(SubmitBatch::PATH, post(submit_batch))
             .route(KeepAlive::PATH, post(keep_alive))
             .route(LeaderLeaves::PATH, post(leader_leaves))
             .route(Hello::PATH, post(hello))
@@ -194,31 +192,6 @@ impl IntoResponse for BadMessage {
     }
 }
 
-async fn append(State(server): Peer, body: Bytes) -> Answer {
-    type Request = AppendEntriesRequest<TypeConfig>;
-    let (running, request) = match server.receive::<Request>(&body)? {
-        Ok(received) => received,
-        Err(declined) => return reply::<Request>(Err(declined)),
-    };
-    let committed = request.leader_commit.map_or(0, |id| id.index);
-    let last = request.entries.last().map(|entry| entry.log_id);
-    let last = last.or(request.prev_log_id);
-    let answer = running.raft.append_entries(request).await;
-    if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
-        running.leader_contact.hear();
-        if running.state.applied() >= committed {
-            running.leader_contact.is_current();
-        }
-        // The leader counts what we say we have.
-        if let Some(last) = last
-            && let Err(error) = running.log.reaches(last.index).await
-        {
-            return reply::<Request>(Err(Declined::Refused(error.to_string())));
-        }
-    }
-    reply::<Request>(Ok(answer))
-}
-
 async fn vote(State(server): Peer, body: Bytes) -> Answer {
     type Request = VoteRequest<MemberId>;
     match server.receive::<Request>(&body)? {
@@ -238,14 +211,6 @@ async fn snapshot(State(server): Peer, body: Bytes) -> Answer {
         running.leader_contact.hear();
     }
     reply::<Request>(Ok(answer))
-}
-
-async fn submit_batch(State(server): Peer, body: Bytes) -> Answer {
-    let answer = match server.receive::<SubmitBatch>(&body)? {
-        Ok((running, SubmitBatch(batch))) => running.proposer.submit(batch).await,
-        Err(declined) => Err(declined),
-    };
-    reply::<SubmitBatch>(answer)
 }
 
 async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {

@@ -5,39 +5,33 @@ use std::io;
 use std::time::Duration;
 
 use raftlookupd_storage::registration::MemberId;
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use crate::frames::{Frames, Opening, to_frame};
 use crate::peer_message::Addressed;
 use crate::peer_server::{PeerServer, Running};
-use crate::read_lane::{Answer, Frames, MAGIC, Opening, Question};
+use crate::read_lane::{Answer, LONGEST_FRAME, Question};
 use crate::read_round::ROUND;
 
 /// A lane on which nobody asks for so long is closed; asking again opens a new one.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// Answers until the connection ends.
+/// Answers until the connection, of which the magic was read, ends.
 ///
 /// # Errors
 /// Its end, too, is one.
-pub(crate) async fn serve(mut stream: TcpStream, server: &PeerServer) -> io::Result<()> {
-    let mut magic = [0; 4];
-    tokio::time::timeout(IDLE, stream.read_exact(&mut magic)).await??;
-    if magic != MAGIC {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    let mut frames = Frames::new(stream);
-    let opening: Addressed<Opening> = tokio::time::timeout(IDLE, frames.read()).await??;
+pub(crate) async fn serve(stream: TcpStream, server: &PeerServer) -> io::Result<()> {
+    let mut frames = Frames::new(stream, LONGEST_FRAME);
+    let opening: Addressed<Opening> = tokio::time::timeout(IDLE, frames.receive()).await??;
     let asker = opening.from;
     let running = match server.addressee(opening) {
         Ok((running, Opening)) => running,
         Err(declined) => return Err(io::Error::other(declined)),
     };
     loop {
-        let question = tokio::time::timeout(IDLE, frames.read()).await??;
-        frames
-            .write(&answer(running, asker, question).await)
-            .await?;
+        let question = tokio::time::timeout(IDLE, frames.receive()).await??;
+        let answer = answer(running, asker, question).await;
+        frames.send_at_once(&to_frame(&answer)?).await?;
     }
 }
 

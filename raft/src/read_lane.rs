@@ -1,35 +1,26 @@
 //! The connection on which members ask each other on behalf of reads.
 //!
-//! Every read asks, so this is the one question whose price counts: a small frame each way on a
-//! connection that stays open, where the other calls are HTTP requests. It shares their port;
-//! [`MAGIC`] tells it from them.
+//! Every read asks, so the price counts: a small [frame](crate::frames) each way.
 
 use std::io;
 
-use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::{MemberId, UnixMillis};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+use crate::frames::{Frames, Magic, Opening, to_frame};
 use crate::peer_message::Addressed;
 use crate::types::LeaderId;
 
-/// The first bytes of such a connection; no HTTP request begins so.
-pub(crate) const MAGIC: [u8; 4] = *b"\0RL1";
+/// What such a connection begins with.
+pub(crate) const MAGIC: Magic = *b"\0RL1";
 
 /// A peer that owes so many answers does not read any more.
 const MOST_UNREAD: usize = 1000;
 
 /// No frame is nearly as long.
-const LONGEST_FRAME: usize = 1024;
+pub(crate) const LONGEST_FRAME: usize = 1024;
 
-/// The first frame of the one that dials.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Opening;
-
-/// What the other frames of the one that dials ask.
+/// What is asked.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) enum Question {
     /// I follow you; what must a read that begins now see applied?
@@ -58,55 +49,6 @@ pub(crate) enum Answer {
         /// The cluster's time.
         time: UnixMillis,
     },
-}
-
-/// One end of a connection: frames of two bytes for their length and an encoded value.
-pub(crate) struct Frames {
-    stream: TcpStream,
-    arrived: Vec<u8>,
-}
-
-impl Frames {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Frames {
-            stream,
-            arrived: Vec::with_capacity(LONGEST_FRAME),
-        }
-    }
-
-    /// Dropped before it is ready, it has sent nothing.
-    pub(crate) async fn write<T: Serialize>(&mut self, frame: &T) -> io::Result<()> {
-        let encoded = encode("a frame", frame).map_err(io::Error::other)?;
-        let length = u16::try_from(encoded.len()).map_err(io::Error::other)?;
-        let mut bytes = Vec::with_capacity(2 + encoded.len());
-        bytes.extend_from_slice(&length.to_be_bytes());
-        bytes.extend_from_slice(&encoded);
-        match self.stream.write(&bytes).await? {
-            sent if sent == bytes.len() => Ok(()),
-            // So little always fits, unless the peer has not read for a long time.
-            _ => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    /// Dropped before it is ready, it has lost nothing. An error at the end of the connection.
-    pub(crate) async fn read<T: DeserializeOwned>(&mut self) -> io::Result<T> {
-        loop {
-            if let Some((length, rest)) = self.arrived.split_first_chunk() {
-                let length = usize::from(u16::from_be_bytes(*length));
-                if length > LONGEST_FRAME {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-                if let Some(frame) = rest.get(..length) {
-                    let frame = decode("a frame", frame).map_err(io::Error::other);
-                    self.arrived.drain(..2 + length);
-                    return frame;
-                }
-            }
-            if self.stream.read_buf(&mut self.arrived).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        }
-    }
 }
 
 /// The end that asks; dials when it must.
@@ -148,10 +90,7 @@ impl Lane {
             return Ok(answer);
         }
         self.hang_up();
-        let mut frames = Frames::new(TcpStream::connect(&self.address).await?);
-        frames.stream.set_nodelay(true)?;
-        frames.stream.write_all(&MAGIC).await?;
-        frames.write(&self.opening).await?;
+        let frames = Frames::dial(&self.address, MAGIC, &self.opening, LONGEST_FRAME).await?;
         self.frames = Some(frames);
         let answer = self.ask_on_open(question).await;
         if answer.is_err() {
@@ -171,10 +110,10 @@ impl Lane {
         if self.unread == MOST_UNREAD {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        frames.write(&question).await?;
+        frames.send_at_once(&to_frame(&question)?).await?;
         self.unread += 1;
         loop {
-            let answer = frames.read().await?;
+            let answer = frames.receive().await?;
             self.unread -= 1;
             if self.unread == 0 {
                 return Ok(answer);

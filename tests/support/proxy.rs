@@ -274,8 +274,9 @@ struct Dialled {
 /// length of its first frame, a version byte, the cluster's id (a marker and 16 bytes), and then
 /// the sender's id in one byte. `None` if it looks otherwise.
 fn sender(first: &[u8]) -> Option<u64> {
-    let message = match first.strip_prefix(b"\0RL1") {
-        Some(frame) => frame.get(2..)?,
+    let lane = first.strip_prefix(b"\0RL1");
+    let message = match lane.or(first.strip_prefix(b"\0WL1")) {
+        Some(frame) => frame.get(4..)?,
         None => {
             let head = first.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
             &first[head + 4..]
