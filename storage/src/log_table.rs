@@ -1,21 +1,31 @@
 //! The Raft log, the vote and the purge point, as bytes; durable when it says so.
 //!
+//! The log is a row of files, its segments (`segments`), to which records are appended
+//! (`record`): entries, but also truncations and purges, so nothing that was written is ever
+//! changed. In memory stands only where each entry is (`state`). The vote stands in the durable
+//! mark (`durable_mark`).
+//!
 //! An append is readable when it returns. It is durable when its callback is called: a thread
 //! of its own (`sync_thread`) syncs once for all appends that have come together and then
-//! calls them back. The same thread deletes purged entries, in steps small enough that
-//! nobody waits for them, and advances the durable mark (`durable_mark`).
+//! calls them back. The same thread removes segments that hold nothing but purged entries, and
+//! advances the durable mark.
 //!
 //! # Invariants
-//! - Entries above the purge point are contiguous. On disk that holds at every instant: a
-//!   truncation deletes from the end, so an interruption leaves a longer log, not a hole.
+//! - Entries above the purge point are contiguous. On disk that holds at every instant: an
+//!   interrupted truncation leaves a longer log, not a hole.
 //! - Entries at or below the purge point are never read, whether deleted yet or not.
 //! - The durable mark never promises more than what was synced, and is lowered, durably,
-//!   before a truncation deletes anything.
-//! - After a failed sync nothing is appended and no vote is saved until a restart.
+//!   before a truncation.
+//! - A segment with a successor is whole and durable. What the log needs to know of removed
+//!   segments stands at the beginning of the next.
+//! - After a failed write or sync nothing is appended and no vote is saved until a restart.
 
-mod checks;
 pub(crate) mod durable_mark;
-mod entry_chunks;
+mod record;
+mod recovery;
+mod replay;
+pub(crate) mod segment_files;
+mod segments;
 mod state;
 mod sync_thread;
 
@@ -26,21 +36,12 @@ use std::thread::JoinHandle;
 
 use serde::{Deserialize, Serialize};
 
-use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
-use crate::record_file::{seal, unseal};
-use crate::sled_engine::{Engine, Table, guarded};
+use crate::sled_engine::Engine;
 use durable_mark::DurableMark;
-use entry_chunks::{Assembly, begins_entry, first_key, to_chunks};
-use state::State;
-
-/// Keys of one deletion step: a longer one was measured to hold up appends for most of a
-/// second.
-const STEP_KEYS: usize = 16;
-
-const VOTE_KEY: &[u8] = b"vote";
-const PURGED_KEY: &[u8] = b"purged";
-const COMMITTED_KEY: &[u8] = b"committed";
+use record::{Position, Record};
+use segments::{Segments, Tail};
+use state::{Place, State};
 
 /// Raft's promise to support a leader, or the claim to be one.
 ///
@@ -61,11 +62,10 @@ pub struct LogTable(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
-    entries: Table,
-    meta: Table,
     mark: DurableMark,
-    /// Held by whoever changes which entries there are. Taken before `state`.
-    writing: Mutex<()>,
+    segments: Segments,
+    /// Held by whoever changes what the log says. Taken before `state`.
+    writing: Mutex<Tail>,
     state: Mutex<State>,
     /// There is something for the thread to do.
     wake: Condvar,
@@ -80,21 +80,17 @@ impl LogTable {
         engine: &Engine,
         mark: DurableMark,
     ) -> Result<(LogTable, JoinHandle<Result<()>>)> {
-        let log = guarded(engine.data_path(), || {
-            let mut inner = Inner {
-                engine: engine.clone(),
-                entries: engine.table("log")?,
-                meta: engine.table("log-meta")?,
-                mark,
-                writing: Mutex::new(()),
-                state: Mutex::new(State::default()),
-                wake: Condvar::new(),
-                live_bytes: AtomicU64::new(0),
-                live_entries: AtomicU64::new(0),
-            };
-            inner.state = Mutex::new(inner.read_and_check()?);
-            Ok(LogTable(Arc::new(inner)))
-        })?;
+        let (state, segments, tail) = recovery::open(engine, mark.get())?;
+        let log = LogTable(Arc::new(Inner {
+            engine: engine.clone(),
+            mark,
+            segments,
+            writing: Mutex::new(tail),
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            live_bytes: AtomicU64::new(0),
+            live_entries: AtomicU64::new(0),
+        }));
         log.0.count(&log.0.state());
         let thread = sync_thread::start(log.0.clone())?;
         Ok((log, thread))
@@ -112,18 +108,21 @@ impl LogTable {
         done: impl FnOnce(IoResult<()>) + Send + 'static,
     ) -> Result<()> {
         let inner = &*self.0;
-        let _writing = inner.writing();
+        let mut tail = inner.writing();
         inner.engine.check_writable()?;
         inner.check_continues(&entries)?;
-        let rows = entries
+        let records: Vec<Record<'_>> = entries
             .iter()
-            .flat_map(|(index, bytes)| to_chunks(*index, bytes));
-        inner
-            .entries
-            .batch(rows.map(|(key, value)| (key, Some(value))))?;
+            .map(|(index, bytes)| Record::Entry {
+                index: *index,
+                bytes,
+            })
+            .collect();
+        let positions = inner.write(&mut tail, &records)?;
         let mut state = inner.state();
-        for (index, bytes) in &entries {
-            state.add(*index, bytes.len());
+        for ((index, bytes), position) in entries.iter().zip(positions) {
+            let bytes = bytes.len();
+            state.add(*index, Place { position, bytes });
         }
         state.pending.push(Box::new(done));
         inner.count(&state);
@@ -140,14 +139,14 @@ impl LogTable {
     pub fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>> {
         let inner = &*self.0;
         loop {
-            let (range, epoch) = {
+            let (selected, epoch) = {
                 let state = inner.state();
-                (state.contiguous(start, end), state.epoch)
+                (state.select(start, end, max_bytes), state.epoch)
             };
-            let Some((first, last)) = range else {
+            let Some((first, _)) = selected.first().copied() else {
                 return Ok(Vec::new());
             };
-            let outcome = inner.read_entries(first, last, max_bytes);
+            let outcome = inner.read_entries(&selected);
             // A purge or a truncation may have passed us meanwhile. What is not there
             // any more is no damage then; what is there may be of before and after.
             let state = inner.state();
@@ -190,23 +189,23 @@ impl LogTable {
     /// Removes the entries from `from` on, durably.
     ///
     /// # Errors
-    /// [`Error::Io`] if that fails; how many of them are left on disk is unknown then, and the
-    /// member must stop.
+    /// [`Error::Io`] if that fails; whether they are left on disk is unknown then, and the member
+    /// must stop.
     pub fn truncate(&self, from: u64) -> Result<()> {
         let inner = &*self.0;
-        let _writing = inner.writing();
+        let mut tail = inner.writing();
         inner.engine.check_writable()?;
         let from = {
             let mut state = inner.state();
-            // What is purged is deleted by the thread.
+            // What is purged is gone anyway.
             let from = from.max(state.first_possible());
             state.truncate(from);
             inner.count(&state);
             from
         };
-        inner.mark.lower(from)?;
-        while inner.delete_step(from)? {}
-        inner.engine.sync()?;
+        inner.engine.stop_if_failed(inner.mark.lower(from))?;
+        inner.write(&mut tail, &[Record::Truncated { from }])?;
+        inner.segments.sync()?;
         let mut state = inner.state();
         // Nobody appended: we are `writing`.
         state.synced = state.end();
@@ -216,19 +215,21 @@ impl LogTable {
     /// Declares everything up to `upto` unneeded and remembers `point`. Beyond the last entry
     /// too, as after a snapshot was installed: the log then goes on after `upto`.
     ///
-    /// Counts at once; the entries are deleted in the background, after a sync, and so never
-    /// before what stood in the tables by now is durable.
+    /// What stands in the tables by now is durable when this returns: it is what makes the entries
+    /// unneeded. The purge itself counts at once, and is durable before anything is removed, which
+    /// happens in the background.
     ///
     /// # Errors
     /// [`Error::Io`] if the point cannot be written.
     pub fn purge(&self, upto: u64, point: &[u8]) -> Result<()> {
         let inner = &*self.0;
-        let _writing = inner.writing();
+        // The record may survive without being synced, if only the process is killed.
+        inner.engine.sync()?;
+        let mut tail = inner.writing();
         if inner.state().purged_index() > Some(upto) {
             return Ok(());
         }
-        let stored = encode("the purge point", &(upto, point))?;
-        inner.set_meta(PURGED_KEY, &stored)?;
+        inner.write(&mut tail, &[Record::Purged { upto, point }])?;
         let mut state = inner.state();
         state.purge(upto, point.to_vec());
         inner.count(&state);
@@ -242,20 +243,17 @@ impl LogTable {
     /// [`Error::Io`] if it cannot be made durable, or an earlier sync failed.
     pub fn save_vote(&self, vote: StoredVote) -> Result<()> {
         let inner = &*self.0;
-        // One after the other: the table and the record must not end up with different votes.
-        let _writing = inner.writing();
-        inner.set_meta(VOTE_KEY, &encode("the vote", &vote)?)?;
-        inner.engine.sync()?;
-        // Last, so that the record never promises a vote that the table may not have.
-        inner.mark.set_vote(vote)
+        inner.engine.check_writable()?;
+        // If it failed, whether a restart would find it is unknown.
+        inner.engine.stop_if_failed(inner.mark.set_vote(vote))
     }
 
     /// The vote that was saved last.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
+    /// None so far; callers should not rely on it.
     pub fn vote(&self) -> Result<Option<StoredVote>> {
-        self.0.vote()
+        Ok(self.0.mark.get().vote)
     }
 
     /// Remembers how far the log is known to be committed. Not synced: after a crash
@@ -264,15 +262,23 @@ impl LogTable {
     /// # Errors
     /// [`Error::Io`] if it cannot be written.
     pub fn save_committed(&self, bytes: &[u8]) -> Result<()> {
-        self.0.set_meta(COMMITTED_KEY, bytes)
+        let inner = &*self.0;
+        let mut tail = inner.writing();
+        inner.engine.check_writable()?;
+        if inner.state().committed.as_deref() == Some(bytes) {
+            return Ok(());
+        }
+        inner.write(&mut tail, &[Record::Committed(bytes)])?;
+        inner.state().committed = Some(bytes.to_vec());
+        Ok(())
     }
 
     /// What [`save_committed`](Self::save_committed) was given last.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
+    /// None so far; callers should not rely on it.
     pub fn committed(&self) -> Result<Option<Vec<u8>>> {
-        self.0.get_meta(COMMITTED_KEY)
+        Ok(self.0.state().committed.clone())
     }
 
     /// Why nothing is written any more; `None` while all is well.
@@ -293,7 +299,12 @@ impl LogTable {
 
     /// How long the last sync took.
     pub fn last_sync_micros(&self) -> u64 {
-        self.0.engine.last_sync_micros()
+        self.0.segments.last_sync_micros()
+    }
+
+    /// The bytes of the log's files.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        self.0.segments.disk_bytes()
     }
 
     /// Lets the thread finish what is pending, write the mark and end.
@@ -308,13 +319,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn writing(&self) -> MutexGuard<'_, ()> {
+    fn writing(&self) -> MutexGuard<'_, Tail> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&self, state: &State) {
         self.live_bytes.store(state.live_bytes, Ordering::Relaxed);
-        let entries = state.sizes.len() as u64;
+        let entries = state.entries.len() as u64;
         self.live_entries.store(entries, Ordering::Relaxed);
     }
 
@@ -343,85 +354,44 @@ impl Inner {
         ))
     }
 
-    /// Entries `first` to `last`, both included, all of which should be there.
-    fn read_entries(&self, first: u64, last: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>> {
-        let mut found: Vec<(u64, Vec<u8>)> = Vec::new();
-        let mut expected = first;
-        let mut left = max_bytes;
-        let mut full = false;
-        self.scan(first, Some(last), |index, bytes| {
-            if index != expected {
-                return Ok(false);
-            }
-            full = bytes.len() > left;
-            if full && !found.is_empty() {
-                return Ok(false);
-            }
-            left = left.saturating_sub(bytes.len());
-            found.push((index, bytes));
-            expected = index.saturating_add(1);
-            Ok(!full)
-        })?;
-        if !full && found.last().map(|entry| entry.0) != Some(last) {
-            return Err(self.missing(expected));
-        }
-        Ok(found)
-    }
-
-    /// Deletes a few of the entries from `from` on; `false` if there are none. From the end and
-    /// only whole ones: an interruption must leave neither a hole nor half an entry.
-    fn delete_step(&self, from: u64) -> Result<bool> {
-        let mut keys = 0;
-        self.entries.remove_from_end(&first_key(from), |key| {
-            keys += 1;
-            keys >= STEP_KEYS && begins_entry(key)
-        })
-    }
-
-    /// Hands the entries from `first` to `last` to `take`, until it has enough.
-    fn scan(
-        &self,
-        first: u64,
-        last: Option<u64>,
-        mut take: impl FnMut(u64, Vec<u8>) -> Result<bool>,
-    ) -> Result<()> {
-        let end = last.and_then(|last| last.checked_add(1)).map(first_key);
-        let end = end.as_ref().map(|key| key.as_slice());
-        let mut assembly = Assembly::default();
-        for row in self.entries.range(&first_key(first), end) {
-            let (key, value) = row?;
-            if let Some((index, entry)) = assembly.push(&key, &value)
-                && !take(index, self.intact(index, entry)?)?
-            {
-                return Ok(());
-            }
-        }
-        if let Some((index, entry)) = assembly.finish() {
-            take(index, self.intact(index, entry)?)?;
-        }
-        Ok(())
-    }
-
-    fn set_meta(&self, key: &[u8], bytes: &[u8]) -> Result<()> {
-        self.meta.insert(key, seal(key, bytes))
-    }
-
-    fn get_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(sealed) = self.meta.get(key)? else {
-            return Ok(None);
+    /// Writes records at the end; where each of them begins.
+    fn write(&self, tail: &mut Tail, records: &[Record<'_>]) -> Result<Vec<Position>> {
+        let (purged, committed) = {
+            let state = self.state();
+            (state.purged.clone(), state.committed.clone())
         };
-        match unseal(key, &sealed) {
-            Ok(bytes) => Ok(Some(bytes.to_vec())),
-            Err(damage) => {
-                let name = key.escape_ascii();
-                Err(self.damage(format!("the log's `{name}` {damage}")))
-            }
+        let purged = purged
+            .as_ref()
+            .map(|(upto, point)| Record::Purged { upto: *upto, point });
+        let committed = committed.as_deref().map(Record::Committed);
+        let kept: Vec<Record<'_>> = purged.into_iter().chain(committed).collect();
+        self.segments.write(tail, records, &kept)
+    }
+
+    fn read_entries(&self, selected: &[(u64, Place)]) -> Result<Vec<(u64, Vec<u8>)>> {
+        let entries = selected.iter();
+        entries
+            .map(|(index, place)| Ok((*index, self.read_entry(*index, *place)?)))
+            .collect()
+    }
+
+    fn read_entry(&self, index: u64, place: Place) -> Result<Vec<u8>> {
+        let stored = self.segments.read(place.position, place.record_bytes())?;
+        match Record::read(place.position, &stored) {
+            Ok(Some((
+                Record::Entry {
+                    index: found,
+                    bytes,
+                },
+                _,
+            ))) if found == index => Ok(bytes.to_vec()),
+            Ok(_) => Err(self.damage(format!("log entry {index} is missing"))),
+            Err(damage) => Err(self.damage(format!("log entry {index} {damage}"))),
         }
     }
 
-    fn vote(&self) -> Result<Option<StoredVote>> {
-        let stored = self.get_meta(VOTE_KEY)?;
-        stored.map(|stored| decode("the vote", &stored)).transpose()
+    fn damage(&self, what: String) -> Error {
+        Error::corrupt(self.engine.data_path(), what)
     }
 }
 

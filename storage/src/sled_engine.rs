@@ -77,7 +77,6 @@ struct Inner {
     large_values: AtomicBool,
     /// Set once: why nothing may be written any more.
     stopped: OnceLock<String>,
-    last_sync_micros: AtomicU64,
     _lock: File,
 }
 
@@ -113,7 +112,6 @@ impl Engine {
             // Another process may have written some.
             large_values: AtomicBool::new(true),
             stopped: OnceLock::new(),
-            last_sync_micros: AtomicU64::new(0),
             _lock: lock,
         }));
         let weak = Arc::downgrade(&engine.0);
@@ -165,13 +163,10 @@ impl Engine {
             .unwrap_or_else(PoisonError::into_inner);
         // Only now: the one before us may have failed.
         self.check_writable()?;
-        let started = Instant::now();
         let outcome = self.flush_and_sync(&mut syncing);
         if let Err(error) = &outcome {
             self.stop_after(error);
         }
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.0.last_sync_micros.store(micros, Ordering::Relaxed);
         outcome
     }
 
@@ -239,6 +234,14 @@ impl Engine {
         })
     }
 
+    /// The outcome of a write or sync elsewhere: if it failed, everything stops.
+    pub(crate) fn stop_if_failed<T>(&self, outcome: Result<T>) -> Result<T> {
+        if let Err(error) = &outcome {
+            self.stop_after(error);
+        }
+        outcome
+    }
+
     fn stop_after(&self, error: &Error) {
         self.stop(&format!("{error}; nothing more is written until a restart"));
     }
@@ -259,11 +262,6 @@ impl Engine {
                 source: std::io::Error::other(reason.clone()),
             }),
         }
-    }
-
-    /// How long the last sync took.
-    pub(crate) fn last_sync_micros(&self) -> u64 {
-        self.0.last_sync_micros.load(Ordering::Relaxed)
     }
 
     /// The size of all files. It never shrinks: freed space is used again.
@@ -364,29 +362,9 @@ impl Table {
         limit: usize,
     ) -> Result<Option<Vec<u8>>> {
         let keys = self.range(from, to).take(limit);
-        self.remove_keys(keys.map(|pair| pair.map(|(key, _)| key)))
-    }
-
-    /// Removes keys from the end, but none before `from`, in one batch; the one that `enough` is
-    /// true of is the last. `false` if there is none.
-    pub(crate) fn remove_from_end(
-        &self,
-        from: &[u8],
-        mut enough: impl FnMut(&[u8]) -> bool,
-    ) -> Result<bool> {
-        let mut keys = Vec::new();
-        for key in self.tree.range(from..).keys().rev() {
-            let key = key.map_err(|error| self.engine.error("read", error))?;
-            keys.push(Ok(key.to_vec()));
-            if enough(&key) {
-                break;
-            }
-        }
-        Ok(self.remove_keys(keys.into_iter())?.is_some())
-    }
-
-    fn remove_keys(&self, keys: impl Iterator<Item = Result<Vec<u8>>>) -> Result<Option<Vec<u8>>> {
-        let keys = keys.collect::<Result<Vec<_>>>()?;
+        let keys = keys
+            .map(|pair| pair.map(|(key, _)| key))
+            .collect::<Result<Vec<_>>>()?;
         let last = keys.last().cloned();
         if last.is_some() {
             self.batch(keys.into_iter().map(|key| (key, None)))?;
@@ -541,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn removes_in_steps_from_either_end() {
+    fn removes_in_steps() {
         let folder = tempfile::tempdir().unwrap();
         let engine = open(folder.path());
         let table = engine.table("numbers").unwrap();
@@ -556,11 +534,7 @@ mod tests {
             Some(vec![3])
         );
         assert_eq!(table.remove_some(&[1], Some(&[4]), 2).unwrap(), None);
-        assert!(table.remove_from_end(&[6], |key| key == [8]).unwrap());
-        assert_eq!(keys(&table), [[0], [4], [5], [6], [7]]);
-        assert!(table.remove_from_end(&[6], |_| false).unwrap());
-        assert!(!table.remove_from_end(&[6], |_| false).unwrap());
-        assert_eq!(keys(&table), [[0], [4], [5]]);
+        assert_eq!(keys(&table), [[0], [4], [5], [6], [7], [8], [9]]);
     }
 
     #[test]

@@ -6,8 +6,9 @@
 //! |---|---|
 //! | `LOCK` | locked while a process uses the path |
 //! | `format` | the version of all that follows, see [`FORMAT`] |
-//! | `durable-mark` | what must not be missing from the log |
-//! | `sled/` | log and registry |
+//! | `durable-mark` | the vote, and what must not be missing from the log |
+//! | `log/` | the Raft log, in numbered segments |
+//! | `sled/` | the registry |
 //!
 //! Other crates may keep records of their own beside these.
 
@@ -22,7 +23,7 @@ use crate::registration_store::RegistrationStore;
 use crate::sled_engine::Engine;
 
 /// The version of the data path's layout that this code writes, and the newest it reads.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// A data path that this process has to itself.
 pub struct Store {
@@ -74,12 +75,13 @@ impl Store {
         &self.data_path
     }
 
-    /// What the tables take on disk. It never shrinks: freed space is used again.
+    /// What log and registry take on disk. The log shrinks when it is purged; the registry's files
+    /// never do: freed space is used again.
     ///
     /// # Errors
     /// [`Error::Io`] if the files cannot be measured.
     pub fn disk_bytes(&self) -> Result<u64> {
-        self.engine.size_on_disk()
+        Ok(self.engine.size_on_disk()? + self.log.disk_bytes()?)
     }
 
     /// Makes everything durable and ends the threads. Other handles on the tables can still

@@ -1,6 +1,7 @@
 //! A damaged store opens with everything in it, or not at all.
 //!
-//! The engine by itself opened most damaged files without a word and with entries missing.
+//! The engine by itself opened most damaged files without a word and with rows missing, and to the
+//! log damage at its end looks like a write that was interrupted.
 // A test says what it expects by unwrapping; the exemption for tests ends at helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,7 +15,11 @@ use raftlookupd_storage::{Error, Result};
 use support::{Feed, Random, append, attach, claim, copy_folder, entry};
 
 const LAST: u64 = 299;
-const PURGED: u64 = 99;
+const PURGED: u64 = 199;
+
+/// Large enough for three segments, of which the first is purged.
+const ENTRY_BYTES: usize = 30_000;
+
 const VOTE: StoredVote = StoredVote {
     term: 5,
     node_id: 3,
@@ -27,7 +32,7 @@ fn seeds() -> std::ops::Range<u64> {
     0..count
 }
 
-/// A closed store of a few segments, and the state hash of its registry.
+/// A closed store, and the state hash of its registry.
 fn write_good(path: &Path) -> u128 {
     let store = Store::open(path).unwrap();
     let log = store.log();
@@ -35,12 +40,14 @@ fn write_good(path: &Path) -> u128 {
     // First, so that a lost tail is one of entries.
     log.save_vote(VOTE).unwrap();
     for first in (0..=LAST).step_by(10) {
-        append(&log, (first..first + 10).map(|n| entry(n, 4500)).collect());
-        feed.apply(
-            &store.registrations(),
-            vec![attach(), claim(&format!("topic-{first}"), Some("channel"))],
+        append(
+            &log,
+            (first..first + 10).map(|n| entry(n, ENTRY_BYTES)).collect(),
         );
-        if first == 2 * PURGED.next_multiple_of(10) {
+        let topics = (0..100).map(|n| claim(&format!("topic-{first}-{n}"), Some("channel")));
+        let events = [attach()].into_iter().chain(topics);
+        feed.apply(&store.registrations(), events.collect());
+        if first > PURGED + 30 && log.purge_point().unwrap().is_none() {
             feed.write(&store.registrations());
             log.purge(PURGED, b"point").unwrap();
         }
@@ -58,7 +65,7 @@ fn read_all(path: &Path, state_hash: u128) -> Result<()> {
     // A purge may be lost as long as nothing was deleted.
     let purged = log.purge_point()?.map_or(0, |point| point.0 + 1);
     assert!(purged <= PURGED + 1);
-    let expected: Vec<_> = (purged..=LAST).map(|n| entry(n, 4500)).collect();
+    let expected: Vec<_> = (purged..=LAST).map(|n| entry(n, ENTRY_BYTES)).collect();
     assert!(found == expected, "entries are missing");
     assert_eq!(log.vote()?, Some(VOTE));
     let (mark, found_hash) = match store.registrations().load()? {
@@ -113,18 +120,32 @@ fn count_refused(name: &str, damage: impl Fn(&Path, &mut Random)) -> usize {
     refused
 }
 
-/// Changes the bytes of the engine's main file.
-fn change_file(path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
-    let file = path.join("sled/db");
-    let mut bytes = std::fs::read(&file).unwrap();
-    change(&mut bytes);
+/// Changes the bytes of the engine's main file or of one of the log's.
+fn change_file(path: &Path, random: &mut Random, change: impl FnOnce(&mut Vec<u8>, &mut Random)) {
+    let mut large = files(&path.join("log"));
+    // As often as all of the log's.
+    large.resize(2 * large.len(), path.join("sled/db"));
+    let file = &large[random.below(large.len() as u64) as usize];
+    let mut bytes = std::fs::read(file).unwrap();
+    change(&mut bytes, random);
     std::fs::write(file, bytes).unwrap();
+}
+
+/// The files in a folder that are not empty, in order.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(folder).unwrap();
+    let mut files: Vec<_> = files
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file() && path.metadata().unwrap().len() > 0)
+        .collect();
+    files.sort();
+    files
 }
 
 #[test]
 fn flipped_bytes() {
     count_refused("flip", |path, random| {
-        change_file(path, |bytes| {
+        change_file(path, random, |bytes, random| {
             for _ in 0..=random.below(3) {
                 let position = random.below(bytes.len() as u64) as usize;
                 bytes[position] ^= 1 << random.below(8);
@@ -136,7 +157,7 @@ fn flipped_bytes() {
 #[test]
 fn zeroed_blocks() {
     count_refused("zero", |path, random| {
-        change_file(path, |bytes| {
+        change_file(path, random, |bytes, random| {
             let block = random.below(bytes.len() as u64 / 4096) as usize * 4096;
             let blocks = 1 + random.below(40) as usize;
             let end = bytes.len().min(block + blocks * 4096);
@@ -148,7 +169,7 @@ fn zeroed_blocks() {
 #[test]
 fn a_cut_off_file() {
     let refused = count_refused("cut", |path, random| {
-        change_file(path, |bytes| {
+        change_file(path, random, |bytes, random| {
             let length = random.below(bytes.len() as u64) as usize;
             bytes.truncate(length);
         });
@@ -159,7 +180,7 @@ fn a_cut_off_file() {
 #[test]
 fn swapped_blocks() {
     count_refused("swap", |path, random| {
-        change_file(path, |bytes| {
+        change_file(path, random, |bytes, random| {
             let blocks = bytes.len() as u64 / 4096;
             let (from, to) = (random.below(blocks), random.below(blocks));
             let (from, to) = (from as usize * 4096, to as usize * 4096);
@@ -172,13 +193,8 @@ fn swapped_blocks() {
 #[test]
 fn missing_and_damaged_side_files() {
     count_refused("side", |path, random| {
-        let folder = path.join("sled");
-        let mut files: Vec<_> = std::fs::read_dir(&folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.is_file())
-            .collect();
-        files.sort();
+        let folders = [path.to_path_buf(), path.join("sled"), path.join("log")];
+        let files: Vec<_> = folders.iter().flat_map(|folder| files(folder)).collect();
         let file = &files[random.below(files.len() as u64) as usize];
         match random.below(3) {
             0 => std::fs::remove_file(file).unwrap(),

@@ -110,7 +110,8 @@ fn missing_files_are_refused() {
     for (name, expected) in [
         ("durable-mark", "`durable-mark` is missing"),
         ("format", "`format` is missing"),
-        ("sled", "the vote went back from term 1 for node 2 to none"),
+        ("log", "`log` is missing"),
+        ("sled", "`sled` is missing"),
     ] {
         let bad = folder.path().join(format!("without-{name}"));
         copy_folder(&good, &bad);
@@ -129,37 +130,41 @@ fn missing_files_are_refused() {
 #[test]
 fn an_interrupted_creation_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
+    let remove = |names: &[&str]| {
+        for name in names {
+            let path = folder.path().join(name);
+            std::fs::remove_file(&path)
+                .or_else(|_| std::fs::remove_dir_all(&path))
+                .unwrap();
+        }
+    };
     drop(Store::open(folder.path()).unwrap());
-    std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
-    drop(Store::open(folder.path()).unwrap());
-    std::fs::remove_dir_all(folder.path().join("sled")).unwrap();
-    std::fs::remove_file(folder.path().join("format")).unwrap();
-    drop(Store::open(folder.path()).unwrap());
+    // In the order in which they are made, from the end.
+    for interrupted in [
+        &["sled"][..],
+        &["sled", "log/0000000000000001.log"],
+        &["sled", "log"],
+        &["sled", "log", "format"],
+        &["sled", "log", "format", "durable-mark"],
+    ] {
+        remove(interrupted);
+        drop(Store::open(folder.path()).unwrap());
+    }
 }
 
 #[test]
-fn an_older_copy_of_the_tables_is_refused() {
+fn an_older_copy_of_the_log_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let older = folder.path().join("older");
-    for (last, term, expected) in [
-        (20, 1, "entries up to 20 were durable, the log ends at 10"),
-        (
-            10,
-            7,
-            "the vote went back from term 7 for node 2 to term 1 for node 2",
-        ),
-    ] {
-        write(&path, 10, 1);
-        copy_folder(&path.join("sled"), &older);
-        write(&path, last, term);
-        std::fs::remove_dir_all(path.join("sled")).unwrap();
-        copy_folder(&older, &path.join("sled"));
-        let text = refusal(&path);
-        assert!(text.ends_with(expected), "{text}");
-        std::fs::remove_dir_all(folder.path().join("data")).unwrap();
-        std::fs::remove_dir_all(&older).unwrap();
-    }
+    write(&path, 10, 1);
+    copy_folder(&path.join("log"), &older);
+    write(&path, 20, 1);
+    std::fs::remove_dir_all(path.join("log")).unwrap();
+    copy_folder(&older, &path.join("log"));
+    let text = refusal(&path);
+    let expected = "entries up to 20 were durable, the log ends at 10";
+    assert!(text.ends_with(expected), "{text}");
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! What must not be missing from the log: the vote, and how far entries were durable.
+//! The vote, and what must not be missing from the log: how far entries were durable.
 //!
-//! It stands in a file of its own because a damaged database can open without a word and
-//! with its last entries, or its last vote, missing. A member that went on from there would
-//! break promises that it has given to others.
+//! It stands in a file of its own because damage at the end of the log looks like a write that
+//! was interrupted, and is cut off as such. A member that went on from there would break
+//! promises that it has given to others.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,26 +3,44 @@
 use std::collections::BTreeMap;
 use std::io::Result as IoResult;
 
+use super::record::{Position, entry_length};
+
 /// Called when an append is durable or failed to be.
 pub(super) type Done = Box<dyn FnOnce(IoResult<()>) + Send>;
+
+/// Where an entry stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Of its record.
+    pub(super) position: Position,
+    /// Of the entry alone.
+    pub(super) bytes: usize,
+}
+
+impl Place {
+    /// The bytes of the whole record.
+    pub(super) fn record_bytes(self) -> usize {
+        entry_length(self.bytes)
+    }
+}
 
 /// Which entries there are, and what the thread has to do.
 #[derive(Default)]
 pub(super) struct State {
-    /// The live entries, those above the purge point, and their bytes.
-    pub(super) sizes: BTreeMap<u64, usize>,
-    /// Sum of `sizes`.
+    /// The live entries, those above the purge point. Higher ones stand further behind.
+    pub(super) entries: BTreeMap<u64, Place>,
+    /// Sum of their bytes.
     pub(super) live_bytes: u64,
     /// The purge point.
     pub(super) purged: Option<(u64, Vec<u8>)>,
+    /// How far the log is known to be committed.
+    pub(super) committed: Option<Vec<u8>>,
     /// Counts truncations: what was found out before one is worth nothing after it.
     pub(super) epoch: u64,
     /// Appends that wait for a sync.
     pub(super) pending: Vec<Done>,
     /// Up to here the log is durable.
     pub(super) synced: Option<u64>,
-    /// There may be purged entries to delete.
-    pub(super) sweep: bool,
     /// The thread is to end.
     pub(super) closing: bool,
 }
@@ -39,7 +57,7 @@ impl State {
     }
 
     pub(super) fn last_entry(&self) -> Option<u64> {
-        self.sizes.last_key_value().map(|(index, _)| *index)
+        self.entries.last_key_value().map(|(index, _)| *index)
     }
 
     /// The last entry, or the purge point if there is none above it.
@@ -48,51 +66,59 @@ impl State {
     }
 
     pub(super) fn is_live(&self, index: u64) -> bool {
-        self.sizes.contains_key(&index)
+        self.entries.contains_key(&index)
     }
 
-    /// First and last index of what can be read without a hole of `start..end`.
-    pub(super) fn contiguous(&self, start: u64, end: u64) -> Option<(u64, u64)> {
+    /// The first segment that holds a live entry; `None` if there are none.
+    pub(super) fn first_needed(&self) -> Option<u64> {
+        let first = self.entries.first_key_value();
+        first.map(|(_, place)| place.position.segment)
+    }
+
+    /// What can be read of `start..end` without a hole: as many as fit into `max_bytes`, but at
+    /// least one if there is one.
+    pub(super) fn select(&self, start: u64, end: u64, max_bytes: usize) -> Vec<(u64, Place)> {
+        let mut selected: Vec<(u64, Place)> = Vec::new();
         if start >= end {
-            return None;
+            return selected;
         }
-        let mut indexes = self.sizes.range(start..end).map(|(index, _)| *index);
-        let first = indexes.next()?;
-        let mut last = first;
-        for index in indexes {
-            if index != last + 1 {
+        let mut left = max_bytes;
+        for (index, place) in self.entries.range(start..end) {
+            if let Some((last, _)) = selected.last()
+                && (*index != last + 1 || place.bytes > left)
+            {
                 break;
             }
-            last = index;
+            left = left.saturating_sub(place.bytes);
+            selected.push((*index, *place));
         }
-        Some((first, last))
+        selected
     }
 
-    pub(super) fn add(&mut self, index: u64, bytes: usize) {
-        self.sizes.insert(index, bytes);
-        self.live_bytes += bytes as u64;
+    pub(super) fn add(&mut self, index: u64, place: Place) {
+        self.entries.insert(index, place);
+        self.live_bytes += place.bytes as u64;
     }
 
     pub(super) fn truncate(&mut self, from: u64) {
         self.epoch += 1;
-        let removed = self.sizes.split_off(&from);
+        let removed = self.entries.split_off(&from);
         self.forget(&removed);
         self.synced = self.synced.min(from.checked_sub(1));
     }
 
     pub(super) fn purge(&mut self, upto: u64, point: Vec<u8>) {
         let kept = match upto.checked_add(1) {
-            Some(first) => self.sizes.split_off(&first),
+            Some(first) => self.entries.split_off(&first),
             None => BTreeMap::new(),
         };
-        let removed = std::mem::replace(&mut self.sizes, kept);
+        let removed = std::mem::replace(&mut self.entries, kept);
         self.forget(&removed);
         self.purged = Some((upto, point));
-        self.sweep = true;
     }
 
-    fn forget(&mut self, removed: &BTreeMap<u64, usize>) {
-        let bytes: usize = removed.values().sum();
+    fn forget(&mut self, removed: &BTreeMap<u64, Place>) {
+        let bytes: usize = removed.values().map(|place| place.bytes).sum();
         self.live_bytes -= bytes as u64;
     }
 }
@@ -104,24 +130,54 @@ mod tests {
     fn with_entries(indexes: impl IntoIterator<Item = u64>) -> State {
         let mut state = State::default();
         for index in indexes {
-            state.add(index, 10);
+            state.add(index, place(index));
         }
         state
+    }
+
+    /// Three entries of ten bytes in each segment.
+    fn place(index: u64) -> Place {
+        let position = Position {
+            segment: 1 + index / 3,
+            offset: index % 3 * 30,
+        };
+        Place {
+            position,
+            bytes: 10,
+        }
     }
 
     #[test]
     fn reads_up_to_a_hole() {
         let state = with_entries([3, 4, 5, 8]);
-        for (start, end, expected) in [
-            (0, 9, Some((3, 5))),
-            (4, 5, Some((4, 4))),
-            (5, 5, None),
-            (6, 3, None),
-            (6, 9, Some((8, 8))),
-            (9, u64::MAX, None),
+        for (start, end, max_bytes, expected) in [
+            (0, 9, 1000, vec![3, 4, 5]),
+            (4, 5, 1000, vec![4]),
+            (5, 5, 1000, vec![]),
+            (6, 3, 1000, vec![]),
+            (6, 9, 1000, vec![8]),
+            (9, u64::MAX, 1000, vec![]),
+            (3, 6, 20, vec![3, 4]),
+            (3, 6, 19, vec![3]),
+            (3, 6, 0, vec![3]),
         ] {
-            assert_eq!(state.contiguous(start, end), expected, "{start}..{end}");
+            let selected = state.select(start, end, max_bytes);
+            assert!(selected.iter().all(|(index, at)| *at == place(*index)));
+            let indexes: Vec<u64> = selected.iter().map(|entry| entry.0).collect();
+            assert_eq!(indexes, expected, "{start}..{end} in {max_bytes} bytes");
         }
+    }
+
+    #[test]
+    fn segments_are_needed_for_what_is_live() {
+        let mut state = with_entries(0..10);
+        assert_eq!(state.first_needed(), Some(1));
+        state.purge(4, Vec::new());
+        assert_eq!(state.first_needed(), Some(2));
+        state.purge(5, Vec::new());
+        assert_eq!(state.first_needed(), Some(3));
+        state.truncate(6);
+        assert_eq!(state.first_needed(), None);
     }
 
     #[test]

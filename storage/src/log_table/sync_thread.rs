@@ -1,20 +1,16 @@
-//! The thread behind the log: makes appends durable, advances the mark, deletes what is purged.
+//! The thread behind the log: makes appends durable, advances the mark, removes what is purged.
 
 use std::io::Error as IoError;
 use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::entry_chunks::first_key;
-use super::state::Done;
-use super::{Inner, STEP_KEYS};
+use super::Inner;
+use super::state::{Done, State};
 use crate::error::{Error, Result};
 
 /// How old the durable mark may get while there is something new.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Between two deletion steps, so that others get their turn.
-const SWEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// Starts the thread. It ends, with everything synced, after `closing` was set.
 pub(super) fn start(inner: Arc<Inner>) -> Result<JoinHandle<Result<()>>> {
@@ -55,34 +51,26 @@ enum Job {
         end: Option<u64>,
     },
     Mark,
+    /// Remove the oldest segment; those before this one are not needed.
     Sweep {
-        upto: u64,
+        before: u64,
     },
     End,
-}
-
-/// The deletion under way.
-struct Sweep {
-    upto: u64,
-    /// Everything before this key is deleted. Saves walking over what is gone.
-    from: Vec<u8>,
 }
 
 struct Worker {
     inner: Arc<Inner>,
     mark_due: Instant,
-    sweep_due: Instant,
-    sweep: Option<Sweep>,
+    /// That segments before this one are not needed is durable.
+    sweep_before: u64,
 }
 
 impl Worker {
     fn new(inner: Arc<Inner>) -> Worker {
-        let now = Instant::now();
         Worker {
             inner,
-            mark_due: now + MARK_INTERVAL,
-            sweep_due: now,
-            sweep: None,
+            mark_due: Instant::now() + MARK_INTERVAL,
+            sweep_before: 0,
         }
     }
 
@@ -102,7 +90,7 @@ impl Worker {
                     }
                     Ok(())
                 }
-                Job::Sweep { upto } => self.sweep(upto),
+                Job::Sweep { before } => self.sweep(before),
                 Job::End => return self.end(),
             };
             if let Err(error) = outcome {
@@ -137,18 +125,12 @@ impl Worker {
             if mark.is_some_and(|due| now >= due) {
                 return Job::Mark;
             }
-            let upto = state.purged_index().filter(|_| healthy && state.sweep);
-            if let Some(upto) = upto
-                && now >= self.sweep_due
-            {
-                return Job::Sweep { upto };
+            // One segment at a time, so that appends get their turn.
+            if healthy && let Some(before) = self.unneeded(&state) {
+                return Job::Sweep { before };
             }
-            let next = [mark, upto.map(|_| self.sweep_due)]
-                .into_iter()
-                .flatten()
-                .min();
             let wake = &self.inner.wake;
-            state = match next {
+            state = match mark {
                 None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(due) => {
                     let woken = wake.wait_timeout(state, due.saturating_duration_since(now));
@@ -156,6 +138,13 @@ impl Worker {
                 }
             };
         }
+    }
+
+    /// The first segment that is needed, if there are any before it.
+    fn unneeded(&self, state: &State) -> Option<u64> {
+        let (oldest, last) = self.inner.segments.range();
+        let needed = state.first_needed().unwrap_or(last).min(last);
+        (oldest < needed).then_some(needed)
     }
 
     /// One sync for all appends that came together.
@@ -171,7 +160,7 @@ impl Worker {
     }
 
     fn sync_upto(&mut self, epoch: u64, end: Option<u64>) -> Result<()> {
-        self.inner.engine.sync()?;
+        self.inner.segments.sync()?;
         let mut state = self.inner.state();
         // After a truncation another entry may stand at that index, not yet synced.
         if state.epoch == epoch {
@@ -190,37 +179,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Deletes a few purged keys.
-    fn sweep(&mut self, upto: u64) -> Result<()> {
-        if self.sweep.as_ref().is_none_or(|sweep| sweep.upto != upto) {
-            // First of all the purge point must be durable, and what made the entries unneeded.
-            let (epoch, end) = {
-                let state = self.inner.state();
-                (state.epoch, state.end())
-            };
-            self.sync_upto(epoch, end)?;
-            let from = self.sweep.take().map_or_else(Vec::new, |sweep| sweep.from);
-            self.sweep = Some(Sweep { upto, from });
+    fn sweep(&mut self, before: u64) -> Result<()> {
+        if before > self.sweep_before {
+            // First of all the purge point must be durable. What made the entries unneeded is.
+            self.inner.segments.sync()?;
+            self.sweep_before = before;
         }
-        let Some(sweep) = &mut self.sweep else {
-            return Ok(());
-        };
-        let end = upto.checked_add(1).map(first_key);
-        let end = end.as_ref().map(|key| key.as_slice());
-        match self
-            .inner
-            .entries
-            .remove_some(&sweep.from, end, STEP_KEYS)?
-        {
-            Some(last) => sweep.from = last,
-            None => {
-                let mut state = self.inner.state();
-                // Another purge may have come meanwhile.
-                state.sweep = state.purged_index() != Some(upto);
-            }
-        }
-        self.sweep_due = Instant::now() + SWEEP_PAUSE;
-        Ok(())
+        self.inner.segments.remove_oldest()
     }
 
     /// What is written by now, the registry's rows too, and the mark that goes with it.
@@ -229,6 +194,7 @@ impl Worker {
             let state = self.inner.state();
             (state.epoch, state.end())
         };
+        self.inner.engine.sync()?;
         self.sync_upto(epoch, end)?;
         self.mark()
     }

@@ -6,8 +6,9 @@ use std::path::Path;
 use super::FORMAT;
 use crate::error::{Error, Result};
 use crate::log_table::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
+use crate::log_table::segment_files::{FOLDER as LOG, create_log, has_log};
 use crate::record_file::RecordFile;
-use crate::sled_engine::{FOLDER, sync_folder};
+use crate::sled_engine::{FOLDER as TABLES, sync_folder};
 
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "format";
@@ -50,7 +51,7 @@ pub(super) fn lock(data_path: &Path) -> Result<File> {
 
 /// The durable mark of a data path that is whole or new.
 ///
-/// A new one gets its mark first, then its format, then its tables, so whatever is missing
+/// A new one gets its mark first, then its format, its log, its tables, so whatever is missing
 /// later was there before.
 pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
     let format = RecordFile::new(data_path.join(FORMAT_FILE));
@@ -60,19 +61,29 @@ pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
         check_format(data_path, found)?;
     }
     let missing = |name| Err(Error::corrupt(data_path, format!("`{name}` is missing")));
-    match (found, DurableMark::load(data_path)?) {
-        (Some(_), Some(mark)) => Ok(mark),
-        (Some(_), None) => missing(MARK_FILE),
+    let has_tables = data_path.join(TABLES).exists();
+    let mark = match (found, DurableMark::load(data_path)?) {
+        (Some(_), Some(mark)) => mark,
+        (Some(_), None) => return missing(MARK_FILE),
         (None, mark) => {
             let used = mark.is_some_and(|mark| mark.get() != Mark::default());
-            if used || data_path.join(FOLDER).exists() {
+            if used || has_tables || has_log(data_path)? {
                 return missing(FORMAT_FILE);
             }
             let mark = DurableMark::create(data_path)?;
             format.save(&FORMAT.to_be_bytes())?;
-            Ok(mark)
+            mark
         }
+    };
+    let used = mark.get() != Mark::default();
+    if used && !has_tables {
+        return missing(TABLES);
     }
+    if (used || has_tables) && !has_log(data_path)? {
+        return missing(LOG);
+    }
+    create_log(data_path)?;
+    Ok(mark)
 }
 
 fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
