@@ -7,10 +7,10 @@
 //! - [`rows`]: how the registry stands on disk and in snapshots, as ordered keys.
 //! - [`encoding`]: versioned bytes for all that is stored or sent.
 //! - [`store`]: opens a data path: locks it, checks it, gives out the two tables below.
-//! - [`log_table`]: the Raft log, vote and purge point, as bytes, durable when it says so.
+//! - [`log_table`]: the Raft log, vote and purge point, as bytes in files, durable when it says so.
 //! - [`registration_store`]: the registry on disk, written behind in atomic steps.
 //! - [`snapshot`]: a whole registry as one checksummed value.
-//! - `sled_engine`: the only file that names sled.
+//! - `sled_engine`: the registry's tables; the only file that names sled.
 //!
 //! # Invariants
 //! - A damaged store is not repaired; opening it fails, again and again.

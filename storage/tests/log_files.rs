@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use raftlookupd_storage::Error;
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::store::Store;
-use support::{Feed, Random, append, attach, copy_folder, entry};
+use support::{Feed, Random, append, attach, copy_alive, copy_folder, entry};
 
 /// One more than this in a segment would make it longer than 4 MiB.
 const LARGE: usize = 1_000_000;
@@ -79,7 +79,7 @@ fn killed_after(path: &Path, entries: &[(u64, Vec<u8>)]) -> Vec<usize> {
         append(&log, vec![entry.clone()]);
         ends.push(end_of_records(&alive));
     }
-    copy_folder(&alive, path);
+    copy_alive(&alive, path);
     std::fs::write(path.join("durable-mark"), mark).unwrap();
     ends
 }
@@ -439,7 +439,7 @@ fn any_sequence_of_changes_gives_what_a_simple_model_gives() {
                     } else {
                         // As if it had been killed.
                         let copy = tempfile::tempdir().unwrap();
-                        copy_folder(folder.path(), &copy.path().join("data"));
+                        copy_alive(folder.path(), &copy.path().join("data"));
                         let (_killed, log_of_killed) = open(&copy.path().join("data"));
                         assert!(
                             Model::of(&log_of_killed) == model,

@@ -124,14 +124,27 @@ pub fn release(topic: &str) -> Event {
 
 /// Copies a folder with all that is in it.
 pub fn copy_folder(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    try_copy_folder(from, to).unwrap();
+}
+
+/// Copies the data path of an open store in which nobody writes: what is there if it is killed
+/// now. In the background files may still be removed or replaced.
+pub fn copy_alive(from: &Path, to: &Path) {
+    while try_copy_folder(from, to).is_err() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+}
+
+fn try_copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
         let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_folder(&entry.path(), &target);
+        if entry.file_type()?.is_dir() {
+            try_copy_folder(&entry.path(), &target)?;
         } else {
-            std::fs::copy(entry.path(), target).unwrap();
+            std::fs::copy(entry.path(), target)?;
         }
     }
+    Ok(())
 }
