@@ -148,7 +148,7 @@ impl LogTable {
             };
             let outcome = inner.read_entries(&selected);
             // A purge or a truncation may have passed us meanwhile. What is not there
-            // any more is no damage then; what is there may be of before and after.
+            // any more is no damage then; what is there may not count any more.
             let state = inner.state();
             if state.epoch == epoch && state.is_live(first) {
                 return outcome;

@@ -60,7 +60,10 @@ fn nothing_acknowledged_is_lost() {
         assert!(heard >= words, "cycle {cycle}: the child ended by itself");
         promised.check(folder.path(), cycle);
     }
-    assert!(promised.purged > 0 && promised.vote > 0);
+    assert!(promised.purged > 0 && promised.vote > 0 && promised.committed > 0);
+    // Segments came and went.
+    let first = folder.path().join("log/0000000000000001.log");
+    assert!(!first.exists());
 }
 
 /// What a line of the child's is.
@@ -81,6 +84,8 @@ struct Promised {
     vote: u64,
     /// One more than the last purge point.
     purged: u64,
+    /// The last commit point.
+    committed: u64,
 }
 
 impl Promised {
@@ -98,6 +103,7 @@ impl Promised {
                 return Word::Vote;
             }
             "purged" => self.purged = number + 1,
+            "committed" => self.committed = number,
             other => panic!("the child said {other}"),
         }
         Word::Other
@@ -108,7 +114,12 @@ impl Promised {
         let log = store.log();
         let vote = log.vote().unwrap().map_or(0, |vote| vote.term);
         assert!(vote >= self.vote, "cycle {cycle}: vote {vote}");
+        // Not synced, so a power failure could lose it, but this is none.
+        let committed = log.committed().unwrap();
+        let committed = committed.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
+        assert!(committed >= self.committed, "cycle {cycle}: {committed}");
         let purged = log.purge_point().unwrap().map_or(0, |point| point.0 + 1);
+        assert!(purged >= self.purged, "cycle {cycle}: purged {purged}");
         let found = log.read(0, u64::MAX, usize::MAX).unwrap();
         for (position, (index, bytes)) in found.iter().enumerate() {
             assert_eq!(*index, purged + position as u64, "cycle {cycle}");
@@ -155,7 +166,8 @@ fn child() {
     let mut waiting = VecDeque::new();
     loop {
         let length = match random.below(10) {
-            0 => 20_000,
+            // So that there are several segments.
+            0 => 100_000,
             1 => 5_000,
             _ => 200,
         };
@@ -203,6 +215,10 @@ fn child() {
                 feed.write(&registrations);
                 log.purge(upto, b"").unwrap();
                 println!("> purged {upto}");
+            }
+            4 => {
+                log.save_committed(&feed.applied.to_be_bytes()).unwrap();
+                println!("> committed {}", feed.applied);
             }
             2 | 3 if feed.applied < next => {
                 // Only what is not applied: as Raft does with what is not committed.

@@ -131,6 +131,8 @@ fn what_stands_behind_a_lost_record_never_comes_back() {
     change(&path, 1, |stored| stored[ends[2]..ends[3]].fill(0));
     let (store, log) = open(&path);
     assert_eq!(indexes(&log), [0, 1]);
+    let length = segment(&path, 1).metadata().unwrap().len();
+    assert_eq!(length, ends[2] as u64);
     // The same bytes in the same place.
     append(&log, vec![small(2)]);
     store.close().unwrap();
