@@ -5,7 +5,6 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::FileExt;
 
 use support::cluster::Cluster;
 use support::member::Member;
@@ -172,24 +171,27 @@ fn a_damaged_store_is_refused_and_nothing_is_deleted() {
     // What was written in the last second before a crash is not covered by the durable mark.
     let member = &mut cluster.members[0];
     assert_eq!(member.terminate(), Some(0));
-    let files = files_below(&member.data_path);
-    let largest = files
-        .iter()
-        .max_by_key(|file| file.metadata().unwrap().len());
-    let damaged = std::fs::OpenOptions::new()
-        .write(true)
-        .open(largest.unwrap())
-        .unwrap();
-    let length = damaged.metadata().unwrap().len();
-    damaged
-        .write_all_at(&vec![0; length as usize / 2], length / 4)
-        .unwrap();
-    let (code, log) = member.run_to_its_end();
-    assert_eq!(code, Some(74), "{log}");
-    assert!(log.contains("damaged"), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
-    let left = files_below(&member.data_path);
-    assert!(files.iter().all(|file| left.contains(file)), "{left:?}");
+    for part in ["log", "sled"] {
+        let files = files_below(&member.data_path);
+        let whole = files_below(&member.data_path.join(part));
+        let largest = whole
+            .into_iter()
+            .max_by_key(|file| file.metadata().unwrap().len())
+            .unwrap();
+        let good = std::fs::read(&largest).unwrap();
+        // Behind what is in use there are zeros.
+        let used = 1 + good.iter().rposition(|byte| *byte != 0).unwrap();
+        let mut damaged = good.clone();
+        damaged[used / 4..used * 3 / 4].fill(0);
+        std::fs::write(&largest, &damaged).unwrap();
+        let (code, log) = member.run_to_its_end();
+        assert_eq!(code, Some(74), "{part}: {log}");
+        assert!(log.contains("damaged"), "{part}: {log}");
+        assert!(!log.contains("panicked"), "{part}: {log}");
+        let left = files_below(&member.data_path);
+        assert!(files.iter().all(|file| left.contains(file)), "{left:?}");
+        std::fs::write(&largest, &good).unwrap();
+    }
 }
 
 fn files_below(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
