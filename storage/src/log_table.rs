@@ -124,8 +124,14 @@ impl LogTable {
             let bytes = bytes.len();
             state.add(*index, Place { position, bytes });
         }
-        state.pending.push(Box::new(done));
         inner.count(&state);
+        if state.closing {
+            // The thread has ended meanwhile.
+            drop(state);
+            done(Err(IoError::other("the store was closed")));
+            return Ok(());
+        }
+        state.pending.push(Box::new(done));
         inner.wake.notify_one();
         Ok(())
     }
@@ -200,6 +206,7 @@ impl LogTable {
             // What is purged is gone anyway.
             let from = from.max(state.first_possible());
             state.truncate(from);
+            state.truncating = true;
             inner.count(&state);
             from
         };
@@ -209,6 +216,7 @@ impl LogTable {
         let mut state = inner.state();
         // Nobody appended: we are `writing`.
         state.synced = state.end();
+        state.truncating = false;
         Ok(())
     }
 

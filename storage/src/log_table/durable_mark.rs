@@ -27,10 +27,16 @@ pub(crate) struct Mark {
     pub(crate) last: Option<u64>,
 }
 
+struct Written {
+    mark: Mark,
+    /// A write has failed: what the record says now is one of two things.
+    uncertain: bool,
+}
+
 /// The record and what stands in it.
 pub(crate) struct DurableMark {
     file: RecordFile,
-    written: Mutex<Mark>,
+    written: Mutex<Written>,
     /// One more than `written.last`, 0 for none: to be read while somebody writes.
     behind: AtomicU64,
 }
@@ -59,7 +65,10 @@ impl DurableMark {
         DurableMark {
             file,
             behind: AtomicU64::new(index_behind(written.last)),
-            written: Mutex::new(written),
+            written: Mutex::new(Written {
+                mark: written,
+                uncertain: false,
+            }),
         }
     }
 
@@ -70,7 +79,8 @@ impl DurableMark {
 
     /// What the record says.
     pub(crate) fn get(&self) -> Mark {
-        *self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.mark
     }
 
     /// Replaces the vote.
@@ -102,10 +112,15 @@ impl DurableMark {
 
     fn update(&self, change: impl FnOnce(&mut Mark) -> bool) -> Result<()> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut mark = *written;
-        if change(&mut mark) {
-            self.file.save(&encode("the durable mark", &mark)?)?;
-            *written = mark;
+        let mut mark = written.mark;
+        if change(&mut mark) || written.uncertain {
+            let bytes = encode("the durable mark", &mark)?;
+            written.uncertain = true;
+            self.file.save(&bytes)?;
+            *written = Written {
+                mark,
+                uncertain: false,
+            };
             self.behind
                 .store(index_behind(mark.last), Ordering::Release);
         }
@@ -154,5 +169,23 @@ mod tests {
         expect(Some(4));
         mark.lower(0).unwrap();
         expect(None);
+    }
+
+    #[test]
+    fn after_a_failure_it_is_written_whether_or_not_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = DurableMark::create(folder.path()).unwrap();
+        mark.raise(|| Some(4)).unwrap();
+        let in_the_way = folder.path().join("durable-mark.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
+        // As far as anybody knows it says 9 now.
+        mark.raise(|| Some(9)).unwrap_err();
+        assert_eq!(mark.get().last, Some(4));
+        mark.lower(6).unwrap_err();
+        std::fs::remove_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
+        std::fs::create_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) pending: Vec<Done>,
     /// Up to here the log is durable.
     pub(super) synced: Option<u64>,
+    /// Entries were given up that still count on disk.
+    pub(super) truncating: bool,
     /// The thread is to end.
     pub(super) closing: bool,
 }
@@ -69,10 +71,14 @@ impl State {
         self.entries.contains_key(&index)
     }
 
-    /// The first segment that holds a live entry; `None` if there are none.
-    pub(super) fn first_needed(&self) -> Option<u64> {
+    /// The first segment that is needed if `last` is the last one: that holds a live entry.
+    pub(super) fn first_needed(&self, last: u64) -> u64 {
+        if self.truncating {
+            // Without a word of it behind them, entries must not go from the middle.
+            return 0;
+        }
         let first = self.entries.first_key_value();
-        first.map(|(_, place)| place.position.segment)
+        first.map_or(last, |(_, place)| place.position.segment.min(last))
     }
 
     /// What can be read of `start..end` without a hole: as many as fit into `max_bytes`, but at
@@ -171,13 +177,15 @@ mod tests {
     #[test]
     fn segments_are_needed_for_what_is_live() {
         let mut state = with_entries(0..10);
-        assert_eq!(state.first_needed(), Some(1));
+        assert_eq!(state.first_needed(9), 1);
         state.purge(4, Vec::new());
-        assert_eq!(state.first_needed(), Some(2));
+        assert_eq!(state.first_needed(9), 2);
         state.purge(5, Vec::new());
-        assert_eq!(state.first_needed(), Some(3));
+        assert_eq!(state.first_needed(9), 3);
         state.truncate(6);
-        assert_eq!(state.first_needed(), None);
+        assert_eq!(state.first_needed(9), 9);
+        state.truncating = true;
+        assert_eq!(state.first_needed(9), 0);
     }
 
     #[test]

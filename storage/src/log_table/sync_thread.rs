@@ -84,7 +84,7 @@ impl Worker {
                 } => self.sync(pending, epoch, end),
                 Job::Mark => {
                     // Without it the log is as durable as before, only less of a damage would be
-                    // noticed; tried again at the next turn.
+                    // noticed; tried again when it is due again.
                     if let Err(error) = self.mark() {
                         tracing::warn!(%error, "the durable mark is not advanced");
                     }
@@ -143,7 +143,7 @@ impl Worker {
     /// The first segment that is needed, if there are any before it.
     fn unneeded(&self, state: &State) -> Option<u64> {
         let (oldest, last) = self.inner.segments.range();
-        let needed = state.first_needed().unwrap_or(last).min(last);
+        let needed = state.first_needed(last);
         (oldest < needed).then_some(needed)
     }
 
@@ -173,10 +173,10 @@ impl Worker {
     }
 
     fn mark(&mut self) -> Result<()> {
-        let inner = &self.inner;
-        inner.mark.raise(|| inner.state().synced)?;
+        // Also if it fails: syncs come first.
         self.mark_due = Instant::now() + MARK_INTERVAL;
-        Ok(())
+        let inner = &self.inner;
+        inner.mark.raise(|| inner.state().synced)
     }
 
     fn sweep(&mut self, before: u64) -> Result<()> {

@@ -12,7 +12,7 @@ fn append_bytes(log: &LogTable, entries: Vec<(u64, Vec<u8>)>) -> IoResult<()> {
     let (done, outcome) = mpsc::channel();
     log.append(entries, move |result| done.send(result).unwrap())
         .unwrap();
-    outcome.recv().unwrap()
+    outcome.recv_timeout(Duration::from_secs(20)).unwrap()
 }
 
 fn append(log: &LogTable, index: u64) -> IoResult<()> {
@@ -109,6 +109,26 @@ fn a_vote_that_cannot_be_saved_stops_everything() {
     log.save_vote(VOTE).unwrap_err();
     assert_eq!(log.vote().unwrap(), None);
     assert_stopped(&log);
+}
+
+#[test]
+fn a_mark_that_cannot_be_advanced_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let log = store.log();
+    let in_the_way = folder.path().join("durable-mark.tmp");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let started = Instant::now();
+    let mut last = 0;
+    // It is overdue more than once.
+    while started.elapsed() < Duration::from_millis(2500) {
+        append(&log, last).unwrap();
+        last += 1;
+    }
+    assert_eq!(log.0.mark.get().last, None);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    wait_until(|| log.0.mark.get().last == Some(last - 1));
+    store.close().unwrap();
 }
 
 #[test]
