@@ -52,9 +52,11 @@ fn registry(nsqds: u64, topics: usize) -> RegistrationDb {
             sequence: number + 1,
             events,
         };
-        let batches = vec![batch];
-        db.apply(&Proposal { batches })
-            .expect("rows can be encoded");
+        let proposal = Proposal {
+            batches: vec![batch],
+            ..Proposal::default()
+        };
+        db.apply(&proposal).expect("rows can be encoded");
     }
     db
 }

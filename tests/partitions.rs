@@ -101,6 +101,38 @@ fn a_paused_leader_is_replaced_and_does_not_lie_when_it_goes_on() {
     }
 }
 
+/// A process that was stopped has heard nobody, but not because they were silent.
+#[test]
+fn who_was_stopped_takes_nobody_for_dead() {
+    const TIMEOUT: Duration = Duration::from_secs(2);
+    let _alone = alone();
+    let faulty = Faulty::start(&["--inactive-producer-timeout=2s"]);
+    let suspended = |member: &Member| member.log().matches("member suspended").count();
+    let leader = faulty.cluster.leader();
+    let members = &faulty.cluster.members;
+    let [one, other] = [(leader + 1) % 3, (leader + 2) % 3];
+    faulty.pause(leader);
+    wait_until("the leader is suspended, by its successor", || {
+        suspended(&members[one]) + suspended(&members[other]) == 1
+    });
+    faulty.resume(leader);
+    let back = |member: &Member| member.log().contains("its nsqds are listed again");
+    wait_until("it is back", || {
+        back(&members[one]) || back(&members[other])
+    });
+    assert_eq!(suspended(&members[leader]), 0);
+
+    let before: usize = members.iter().map(suspended).sum();
+    (0..3).for_each(|member| faulty.pause(member));
+    std::thread::sleep(2 * TIMEOUT);
+    (0..3).for_each(|member| faulty.resume(member));
+    let started = Instant::now();
+    while started.elapsed() < TIMEOUT {
+        time_to_register(&members[one], "h1", "orders").0.leave();
+    }
+    assert_eq!(members.iter().map(suspended).sum::<usize>(), before);
+}
+
 #[test]
 fn a_leader_without_a_quorum_says_so_and_the_others_go_on() {
     let _alone = alone();

@@ -108,7 +108,9 @@ impl Barrier {
                     let _ = waiter.send(());
                 }
             } else {
-                self.progress().failing_since.get_or_insert(started);
+                // Not since it started: this member may have been stopped meanwhile.
+                let now = Instant::now();
+                self.progress().failing_since.get_or_insert(now);
                 let pause = if joined.is_empty() { PROBE } else { RETRY };
                 link.leader_changed(pause).await;
             }
@@ -120,7 +122,7 @@ impl Barrier {
             return false;
         };
         let applied = self.state.wait_applied(index);
-        tokio::time::timeout(CATCH_UP, applied).await.is_ok()
+        matches!(tokio::time::timeout(CATCH_UP, applied).await, Ok(true))
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Vec<oneshot::Sender<()>>> {

@@ -95,6 +95,11 @@ impl DurableEnd {
         });
     }
 
+    /// All that can be read is durable: a truncation ends with a sync.
+    pub(crate) fn all_synced(&self) {
+        self.0.send_modify(|end| end.durable = end.written);
+    }
+
     /// Nothing up to this index is needed any more, whether it was there or not.
     pub(crate) fn purged(&self, upto: u64) {
         let next = upto.saturating_add(1);
@@ -141,6 +146,19 @@ mod tests {
         assert_eq!((reaches(&end, 3), reaches(&end, 4)), (None, None));
         new(Ok(()));
         assert_eq!(reaches(&end, 5), Some(true));
+    }
+
+    #[test]
+    fn what_a_truncation_leaves_is_synced_with_it() {
+        let end = DurableEnd::new(5);
+        let old = end.written(9);
+        end.truncated(7);
+        old(Ok(()));
+        assert_eq!(reaches(&end, 6), None);
+        end.all_synced();
+        assert_eq!(reaches(&end, 9), Some(true));
+        drop(end.written(7));
+        assert_eq!((reaches(&end, 6), reaches(&end, 7)), (Some(true), None));
     }
 
     #[test]

@@ -15,10 +15,12 @@ use std::time::{Duration, Instant};
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 
-use crate::batcher::Batcher;
 use crate::cluster_clock::ClusterClock;
 use crate::peer_client::PeerClient;
-use crate::peer_message::{KeepAlive, LeadersTime};
+use crate::peer_message::KeepAlive;
+use crate::peer_server::LeaderContact;
+use crate::proposer::Proposer;
+use crate::quorum_contact::QuorumContact;
 use crate::registry_state::RegistryState;
 use crate::types::{Raft, RaftMetrics};
 
@@ -27,6 +29,9 @@ const QUORUM: Duration = Duration::from_secs(1);
 
 /// At most this long between two signs of life; less when the timeout is short.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Without a leader it is looked for this often: the first sign of life brings the cluster's time.
+const NO_LEADER: Duration = Duration::from_millis(50);
 
 /// A sign of life that is not heard by then is not waited for.
 const ANSWER: Duration = Duration::from_millis(500);
@@ -55,8 +60,10 @@ pub(crate) struct Liveness {
     pub(crate) raft: Raft,
     pub(crate) peers: PeerClient,
     pub(crate) state: Arc<RegistryState>,
-    pub(crate) batcher: Arc<Batcher>,
+    pub(crate) proposer: Arc<Proposer>,
     pub(crate) signs: Arc<SignsOfLife>,
+    pub(crate) leader_contact: Arc<LeaderContact>,
+    pub(crate) quorum_contact: Arc<QuorumContact>,
     pub(crate) clock: Arc<ClusterClock>,
     /// How long a member may be silent.
     pub(crate) timeout: Duration,
@@ -69,20 +76,36 @@ impl Liveness {
             .min(self.timeout / 5)
             .max(Duration::from_millis(10));
         let mut leading_since = None;
+        let mut last_turn = Instant::now();
         loop {
-            tokio::time::sleep(interval).await;
+            // A process that was stopped for so long has heard nobody, and not because they were
+            // silent.
+            if last_turn.elapsed() > interval + self.timeout / 2 {
+                leading_since = None;
+            }
+            last_turn = Instant::now();
             let metrics = self.raft.metrics().borrow().clone();
             if metrics.current_leader == Some(self.me) {
                 self.signs.hear(self.me);
                 let since = *leading_since.get_or_insert_with(Instant::now);
-                if has_quorum(&metrics) {
-                    self.judge(&metrics, since);
+                if self.has_quorum(&metrics) {
+                    self.judge(&metrics, since).await;
                 }
             } else {
                 leading_since = None;
                 self.give_sign(&metrics).await;
             }
+            let pause = match metrics.current_leader {
+                Some(_) => interval,
+                None => interval.min(NO_LEADER),
+            };
+            tokio::time::sleep(pause).await;
         }
+    }
+
+    fn has_quorum(&self, metrics: &RaftMetrics) -> bool {
+        let age = self.quorum_contact.age(self.me, metrics);
+        age.is_some_and(|age| age < QUORUM)
     }
 
     async fn give_sign(&self, metrics: &RaftMetrics) {
@@ -92,17 +115,28 @@ impl Liveness {
         else {
             return;
         };
+        let asked = Instant::now();
         let sign = KeepAlive { member: self.me };
         let given = self.peers.call(leader, &node.address, sign, ANSWER).await;
         match given {
-            Ok(LeadersTime(time)) => self.clock.take_over(time),
+            // It may have lain here while this member was stopped.
+            Ok(_) if asked.elapsed() > ANSWER => {}
+            Ok(word) => {
+                self.clock.take_over(word.time);
+                if self.state.applied() >= word.index
+                    && let Some(at) = asked.checked_sub(word.without_quorum)
+                {
+                    self.leader_contact.is_current(at);
+                }
+            }
             Err(error) => {
                 tracing::debug!(leader, %error, "the leader did not hear our sign of life");
             }
         }
     }
 
-    fn judge(&self, metrics: &RaftMetrics, leading_since: Instant) {
+    async fn judge(&self, metrics: &RaftMetrics, leading_since: Instant) {
+        let mut found = Vec::new();
         for (member, node) in metrics.membership_config.nodes() {
             let suspended = self
                 .state
@@ -128,14 +162,21 @@ impl Liveness {
                 }
                 _ => continue,
             };
-            self.submit(event);
+            found.push(event);
         }
         for member in self.left_behind(metrics) {
             tracing::warn!(
                 member,
                 "the member has left the cluster: its nsqds go with it"
             );
-            self.submit(Event::RemoveMember { member });
+            found.push(Event::RemoveMember { member });
+        }
+        if found.is_empty() {
+            return;
+        }
+        // Judged again at the next turn, should it not be committed; the events are idempotent.
+        if let Err(error) = self.proposer.submit_own(found).await {
+            tracing::warn!(%error, "could not say what became of a member");
         }
     }
 
@@ -148,17 +189,4 @@ impl Liveness {
             db.present_members().filter(gone).collect()
         })
     }
-
-    /// Judged again at the next turn, should it not be queued or not be applied by then; the
-    /// events are idempotent.
-    fn submit(&self, event: Event) {
-        if let Err(error) = self.batcher.submit(event) {
-            tracing::warn!(%error, "could not say what became of a member");
-        }
-    }
-}
-
-fn has_quorum(metrics: &RaftMetrics) -> bool {
-    let silence = metrics.millis_since_quorum_ack.map(Duration::from_millis);
-    silence.is_none_or(|silence| silence < QUORUM)
 }

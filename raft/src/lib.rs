@@ -46,6 +46,7 @@ mod peer_listener;
 mod peer_message;
 mod peer_server;
 mod proposer;
+mod quorum_contact;
 mod read_answers;
 mod read_authority;
 mod read_lane;

@@ -15,6 +15,7 @@ use raftlookupd_storage::log_table::{LogTable, StoredVote};
 
 use crate::durable_end::DurableEnd;
 use crate::log_facts::LogFacts;
+use crate::registry_state::RegistryState;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
 /// How much one AppendEntries message carries, unless a single entry is longer. It must arrive
@@ -27,6 +28,9 @@ pub struct LogStore {
     table: LogTable,
     facts: Arc<LogFacts>,
     durable: DurableEnd,
+    /// What has to be there before the log goes; `None` in openraft's test suite, which purges
+    /// what was never applied.
+    registry: Option<Arc<RegistryState>>,
 }
 
 impl LogStore {
@@ -42,7 +46,17 @@ impl LogStore {
             table,
             facts: Arc::default(),
             durable: DurableEnd::new(end.map_or(0, |end| end.saturating_add(1))),
+            registry: None,
         })
+    }
+
+    /// The same log, purged only behind this registry: openraft has it purged while a snapshot,
+    /// which makes the entries unneeded, is still being installed.
+    pub(crate) fn purged_behind(self, registry: Arc<RegistryState>) -> Self {
+        LogStore {
+            registry: Some(registry),
+            ..self
+        }
     }
 
     pub(crate) fn facts(&self) -> Arc<LogFacts> {
@@ -103,7 +117,9 @@ impl LogStore {
     fn remove_from(&self, index: u64) -> raftlookupd_storage::Result<()> {
         self.facts.truncated(index);
         self.durable.truncated(index);
-        self.table.truncate(index)
+        self.table.truncate(index)?;
+        self.durable.all_synced();
+        Ok(())
     }
 
     fn purge_point(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
@@ -262,6 +278,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Some(registry) = &self.registry
+            && !registry.wait_applied(log_id.index).await
+        {
+            let reason = openraft::AnyError::error("the registry has ended");
+            return Err(StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Delete, reason).into());
+        }
         encode("a purge point", &log_id)
             .and_then(|point| self.table.purge(log_id.index, &point))
             .map_err(|error| failed(ErrorVerb::Delete, error))?;
@@ -272,4 +294,40 @@ impl RaftLogStorage<TypeConfig> for LogStore {
 
 fn failed(verb: ErrorVerb, error: raftlookupd_storage::Error) -> StorageError {
     StorageIOError::new(ErrorSubject::Logs, verb, openraft::AnyError::error(&error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use raftlookupd_storage::registration_db::RegistrationDb;
+    use raftlookupd_storage::store::Store;
+    use tokio::sync::watch;
+
+    #[tokio::test]
+    async fn the_log_is_purged_when_the_registry_has_caught_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let (applied, its_end) = watch::channel(None);
+        let registry = RegistryState::new(RegistrationDb::new(), its_end);
+        let log = LogStore::new(store.log()).unwrap();
+        let mut log = log.purged_behind(Arc::new(registry));
+        let id = |index| LogId::new(LeaderId::new(1, 1), index);
+        {
+            let mut purge = pin!(log.purge(id(100)));
+            applied.send_replace(Some(id(99)));
+            let early = tokio::time::timeout(Duration::from_millis(20), purge.as_mut());
+            early.await.unwrap_err();
+            assert_eq!(store.log().purge_point().unwrap(), None);
+            applied.send_replace(Some(id(100)));
+            purge.await.unwrap();
+        }
+        assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+        // A snapshot that cannot be installed ends the state machine.
+        drop(applied);
+        log.purge(id(200)).await.unwrap_err();
+        assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+    }
 }

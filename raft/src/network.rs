@@ -7,11 +7,14 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use raftlookupd_storage::registration::MemberId;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::durable_end::DurableEnd;
+use crate::log_facts::LogFacts;
 use crate::peer_client::{CallError, PeerClient};
 use crate::peer_message::PeerRequest;
+use crate::quorum_contact::QuorumContact;
 use crate::types::{PeerNode, TypeConfig};
 
 /// How long replication rests after a peer was out of reach.
@@ -23,12 +26,18 @@ pub(crate) struct Network {
     pub(crate) peers: PeerClient,
     /// What may be called committed.
     pub(crate) log: DurableEnd,
+    /// What was called committed.
+    pub(crate) facts: Arc<LogFacts>,
+    /// Who agreed that this member leads.
+    pub(crate) contact: Arc<QuorumContact>,
 }
 
 /// Openraft's view of one peer.
 pub(crate) struct PeerConnection {
     client: PeerClient,
     log: DurableEnd,
+    facts: Arc<LogFacts>,
+    contact: Arc<QuorumContact>,
     target: MemberId,
     node: PeerNode,
 }
@@ -42,6 +51,8 @@ impl RaftNetworkFactory<TypeConfig> for Network {
         PeerConnection {
             client: self.peers.clone(),
             log: self.log.clone(),
+            facts: self.facts.clone(),
+            contact: self.contact.clone(),
             target,
             node: node.clone(),
         }
@@ -88,11 +99,18 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         if let Some(committed) = rpc.leader_commit {
             let durable = self.log.reaches(committed.index).await;
             durable.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
+            // Before anybody can hear it.
+            self.facts.told_committed(committed.index);
         }
+        let sent = Instant::now();
         let answer = self
             .client
             .write(self.target, &self.node.address, rpc, option.hard_ttl());
-        self.heard(answer).await
+        let answer = self.heard(answer).await?;
+        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+            self.contact.accepted(self.target, sent);
+        }
+        Ok(answer)
     }
 
     async fn install_snapshot(

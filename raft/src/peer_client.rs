@@ -20,7 +20,8 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// Nobody listens there: the call had no effect, and the peer's process is gone.
+    /// Nobody listens there: the peer's process is gone. The call had no effect, unless it was a
+    /// write: that may have been sent before, on a connection that broke.
     #[error("connection refused")]
     Refused,
     /// No answer in time, or a broken connection: the call may have had its effect.

@@ -7,6 +7,7 @@ use raftlookupd_storage::event::MemberBatch;
 use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 use crate::types::{PeerNode, TypeConfig};
 
@@ -98,11 +99,18 @@ pub(crate) struct KeepAlive {
     /// The sender.
     pub(crate) member: MemberId,
 }
-peer_request!(KeepAlive, "/registry/keep-alive", LeadersTime);
+peer_request!(KeepAlive, "/registry/keep-alive", LeadersWord);
 
-/// The answer to [`KeepAlive`], by a leader only: the cluster's time.
+/// The answer to [`KeepAlive`], by a leader only.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct LeadersTime(pub(crate) UnixMillis);
+pub(crate) struct LeadersWord {
+    /// The cluster's time.
+    pub(crate) time: UnixMillis,
+    /// Its read index.
+    pub(crate) index: u64,
+    /// For how long it may have been without a quorum, while others led and committed more.
+    pub(crate) without_quorum: Duration,
+}
 
 /// The leader is stopping; whoever can should stand for election when its lease is over.
 #[derive(Debug, Serialize, Deserialize)]

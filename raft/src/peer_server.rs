@@ -2,7 +2,7 @@
 //! or the membership.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,11 +22,11 @@ use crate::keep_alive::SignsOfLife;
 use crate::membership::Membership;
 use crate::peer_message::{
     Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
-    LeadersTime, PeerRequest, Promote, Reply,
+    LeadersWord, PeerRequest, Promote, Reply,
 };
 use crate::proposer::Proposer;
+use crate::quorum_contact::QuorumContact;
 use crate::read_authority::ReadAuthority;
-use crate::registry_state::RegistryState;
 use crate::types::{Raft, TypeConfig};
 
 /// Several times the longest honest message: a piece of a snapshot.
@@ -39,13 +39,29 @@ pub(crate) struct Running {
     pub(crate) raft: Raft,
     pub(crate) log: DurableEnd,
     pub(crate) proposer: Arc<Proposer>,
-    pub(crate) state: Arc<RegistryState>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
+    pub(crate) quorum_contact: Arc<QuorumContact>,
     pub(crate) signs_of_life: Arc<SignsOfLife>,
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) read_authority: ReadAuthority,
+}
+
+impl Running {
+    /// What it has to say as the leader.
+    fn word(&self) -> Reply<LeadersWord> {
+        let authority = &self.read_authority;
+        let leader = authority.leader().ok_or(Declined::NotLeader)?;
+        let index = authority.index(leader).ok_or(Declined::NotLeader)?;
+        let metrics = self.raft.metrics();
+        let without_quorum = self.quorum_contact.age(self.id, &metrics.borrow());
+        Ok(LeadersWord {
+            time: self.clock.now(),
+            index,
+            without_quorum: without_quorum.unwrap_or(Duration::MAX),
+        })
+    }
 }
 
 /// When the leader was last heard, and whether it has said goodbye.
@@ -63,14 +79,15 @@ impl LeaderContact {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the registry here last showed all that the leader called committed.
+    /// When the registry here last showed all that a leader with a quorum called committed.
     pub(crate) fn current(&self) -> Option<Instant> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The registry here shows all that the leader called committed just now.
-    pub(crate) fn is_current(&self) {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// The registry here shows all that was committed at that moment.
+    pub(crate) fn is_current(&self, at: Instant) {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = current.max(Some(at));
     }
 
     /// Waits for a leader to say goodbye; who it is.
@@ -206,8 +223,10 @@ async fn snapshot(State(server): Peer, body: Bytes) -> Answer {
         Ok(received) => received,
         Err(declined) => return reply::<Request>(Err(declined)),
     };
+    let vote = request.vote;
     let answer = running.raft.install_snapshot(request).await;
-    if answer.is_ok() {
+    // What is refused is answered with another vote.
+    if answer.as_ref().is_ok_and(|answer| answer.vote == vote) {
         running.leader_contact.hear();
     }
     reply::<Request>(Ok(answer))
@@ -217,10 +236,7 @@ async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {
     let answer = server.receive::<KeepAlive>(&body)?;
     let answer = answer.and_then(|(running, KeepAlive { member })| {
         running.signs_of_life.hear(member);
-        let leader = running.raft.metrics().borrow().current_leader;
-        let leads = leader == Some(running.id);
-        let time = leads.then(|| LeadersTime(running.clock.now()));
-        time.ok_or(Declined::NotLeader)
+        running.word()
     });
     reply::<KeepAlive>(answer)
 }

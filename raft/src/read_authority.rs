@@ -3,7 +3,8 @@
 //! A leader may, if a majority of the voters has, since the read began, voted for nobody newer:
 //! whoever leads next needs one of them, and commits nothing before. What the leader has applied
 //! by then includes every acknowledged write: its own because it acknowledges what it has
-//! applied, those of earlier leaders because they lie before the first entry of its own.
+//! applied, those of earlier leaders because they lie before the first entry of its own. What
+//! another member may show already, and the leader not yet, it has called committed before.
 //!
 //! The member that asks is a voter too, as a rule. By asking this leader it says that it follows
 //! it, and of three members two are a majority: one question is enough.
@@ -45,7 +46,8 @@ impl ReadAuthority {
     pub(crate) fn index(&self, leader: LeaderId) -> Option<u64> {
         let applied = self.state.applied_log_id()?;
         let leads = leader.node_id == self.me && self.leader() == Some(leader);
-        (leads && applied.leader_id == leader).then_some(applied.index)
+        let index = applied.index.max(self.facts.told_committed_index());
+        (leads && applied.leader_id == leader).then_some(index)
     }
 
     /// Whether these are enough to answer for, in the newest membership of this leader.

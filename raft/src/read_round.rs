@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
@@ -55,10 +55,14 @@ impl ReadRound {
 
     async fn follow(&mut self, leader: LeaderId) -> Option<u64> {
         let address = self.authority.address(leader.node_id)?;
+        let asked = Instant::now();
         let lane = self.lane(leader.node_id, &address);
         match lane.ask(Question::ReadIndex { leader }).await {
             Ok(Answer::ReadPoint { index, time }) => {
-                self.clock.take_over(time);
+                // It may have lain here while this member was stopped.
+                if asked.elapsed() < ROUND {
+                    self.clock.take_over(time);
+                }
                 Some(index)
             }
             Ok(Answer::No | Answer::Following) => None,

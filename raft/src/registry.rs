@@ -32,6 +32,7 @@ use crate::peer_listener;
 use crate::peer_message::{Hello, LeaderLeaves, Promote};
 use crate::peer_server::{LeaderContact, PeerServer, Running};
 use crate::proposer::Proposer;
+use crate::quorum_contact::QuorumContact;
 use crate::read_authority::ReadAuthority;
 use crate::read_round::ReadRound;
 use crate::registry_state::RegistryState;
@@ -69,6 +70,7 @@ struct Inner {
     barrier: Arc<Barrier>,
     peers: PeerClient,
     leader_contact: Arc<LeaderContact>,
+    quorum_contact: Arc<QuorumContact>,
     clock: Arc<ClusterClock>,
     failure: Failure,
     close_peers: watch::Sender<bool>,
@@ -141,9 +143,13 @@ impl Registry {
         let state_machine = blocking(load).await?;
         let state = state_machine.state();
         log.check_reaches(state.applied(), &config.data_path)?;
+        let log = log.purged_behind(state.clone());
+        let quorum_contact = Arc::new(QuorumContact::default());
         let network = Network {
             peers: peers.clone(),
             log: durable.clone(),
+            facts: facts.clone(),
+            contact: quorum_contact.clone(),
         };
         let raft = Raft::new(own.id, raft_config, network, log, state_machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
@@ -183,10 +189,10 @@ impl Registry {
             id: own.id,
             raft: raft.clone(),
             log: durable,
-            proposer,
-            state: state.clone(),
+            proposer: proposer.clone(),
             membership: membership.clone(),
             leader_contact: leader_contact.clone(),
+            quorum_contact: quorum_contact.clone(),
             signs_of_life: signs_of_life.clone(),
             clock: clock.clone(),
             barrier: barrier.clone(),
@@ -221,19 +227,22 @@ impl Registry {
             raft: raft.clone(),
             peers: peers.clone(),
             state: state.clone(),
-            batcher: batcher.clone(),
+            proposer: proposer.clone(),
             signs: signs_of_life,
+            leader_contact: leader_contact.clone(),
+            quorum_contact: quorum_contact.clone(),
             clock: clock.clone(),
             timeout: config.member_timeout,
         };
         tasks.spawn(liveness.run());
-        tasks.spawn(sweep(own.id, raft.clone(), state.clone(), batcher.clone()));
+        tasks.spawn(sweep(own.id, raft.clone(), state.clone(), proposer));
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
         tasks.spawn(watch_removal(
             hello.clone(),
             own.cluster,
             own.id,
             raft.clone(),
+            leader_contact.clone(),
             peers.clone(),
             failure.clone(),
         ));
@@ -263,6 +272,7 @@ impl Registry {
                 barrier,
                 peers,
                 leader_contact,
+                quorum_contact,
                 clock,
                 failure: failure.clone(),
                 close_peers,
@@ -344,14 +354,14 @@ impl Registry {
         self.inner.raft.metrics().borrow().current_leader.is_some()
     }
 
-    /// For how long this member may have missed changes: the time since it last showed all that
-    /// the leader called committed or, leading itself, heard a quorum.
+    /// For how long this member may have missed changes: the time since it last showed all that a
+    /// leader with a quorum called committed or, leading itself, heard a quorum.
     pub fn staleness(&self) -> Duration {
         let metrics = self.metrics();
         let confirmed = self.inner.barrier.confirmed();
         if metrics.current_leader == Some(self.inner.own.id) {
-            let quorum = metrics.millis_since_quorum_ack.map(Duration::from_millis);
-            return quorum.unwrap_or_else(|| confirmed.elapsed());
+            let age = self.inner.quorum_contact.age(self.inner.own.id, &metrics);
+            return age.unwrap_or_else(|| confirmed.elapsed());
         }
         let current = self.inner.leader_contact.current();
         let current = current.map_or(confirmed, |current| current.max(confirmed));

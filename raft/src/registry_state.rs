@@ -10,15 +10,15 @@ use crate::types::LogId;
 /// Shared by the state machine and all readers.
 pub(crate) struct RegistryState {
     db: RwLock<RegistrationDb>,
-    applied: watch::Sender<Option<LogId>>,
+    applied: watch::Receiver<Option<LogId>>,
 }
 
 impl RegistryState {
-    /// A registry that has applied the log up to here.
-    pub(crate) fn new(db: RegistrationDb, applied: Option<LogId>) -> Self {
+    /// A registry, and what says up to where it has the log applied.
+    pub(crate) fn new(db: RegistrationDb, applied: watch::Receiver<Option<LogId>>) -> Self {
         RegistryState {
             db: RwLock::new(db),
-            applied: watch::Sender::new(applied),
+            applied,
         }
     }
 
@@ -31,11 +31,6 @@ impl RegistryState {
         change(&mut self.db.write().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Says that what [`read`](Self::read) shows has the log applied up to here.
-    pub(crate) fn set_applied(&self, applied: Option<LogId>) {
-        self.applied.send_replace(applied);
-    }
-
     /// The index of the last entry applied; 0 if there is none.
     pub(crate) fn applied(&self) -> u64 {
         self.applied_log_id().map_or(0, |id| id.index)
@@ -45,11 +40,10 @@ impl RegistryState {
         *self.applied.borrow()
     }
 
-    /// Waits until the index is applied.
-    pub(crate) async fn wait_applied(&self, index: u64) {
-        let mut applied = self.applied.subscribe();
-        // The sender lives as long as self; there is no error to handle.
+    /// Waits until the index is applied; `false` if nothing is applied any more.
+    pub(crate) async fn wait_applied(&self, index: u64) -> bool {
+        let mut applied = self.applied.clone();
         let reaches = |applied: &Option<LogId>| applied.map_or(0, |id| id.index) >= index;
-        let _ = applied.wait_for(reaches).await;
+        applied.wait_for(reaches).await.is_ok()
     }
 }

@@ -1,11 +1,13 @@
 //! How a member learns that it is no member any more: nobody sends it anything, so it asks.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
 use crate::peer_client::PeerClient;
 use crate::peer_message::Hello;
+use crate::peer_server::LeaderContact;
 use crate::transitions::{Ending, Failure};
 use crate::types::{Raft, RaftMetrics};
 
@@ -25,6 +27,7 @@ pub(crate) async fn watch_removal(
     cluster: u128,
     id: MemberId,
     raft: Raft,
+    contact: Arc<LeaderContact>,
     peers: PeerClient,
     failure: Failure,
 ) {
@@ -32,9 +35,11 @@ pub(crate) async fn watch_removal(
     loop {
         tokio::time::sleep(INTERVAL).await;
         let metrics = raft.metrics().borrow().clone();
-        if metrics.current_leader.is_some() {
+        // Whom a learner followed last counts as its leader for ever, heard or not.
+        if metrics.current_leader == Some(id) {
             led = Instant::now();
         }
+        led = led.max(contact.heard().unwrap_or(led));
         if led.elapsed() > SUSPICIOUS && is_removed(&me, cluster, id, &metrics, &peers).await {
             let reason = "this member was removed from the cluster, or replaced by one of its name";
             failure.send_replace(Some(Ending::Member(reason.into())));

@@ -16,6 +16,7 @@ use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
 use raftlookupd_storage::{Error, Result, snapshot};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::durable_end::DurableEnd;
 use crate::log_store::LogStore;
@@ -36,6 +37,8 @@ struct AppliedMark {
 /// Applies committed entries to the registry, in memory and on disk.
 pub struct StateMachine {
     state: Arc<RegistryState>,
+    /// Up to where `state` has the log applied. Closed when this ends.
+    applied: watch::Sender<Option<LogId>>,
     store: RegistrationStore,
     log: DurableEnd,
     mark: AppliedMark,
@@ -51,9 +54,11 @@ impl StateMachine {
             Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
             None => (RegistrationDb::new(), AppliedMark::default()),
         };
-        let state = Arc::new(RegistryState::new(db, mark.last_applied));
+        let (applied, its_end) = watch::channel(mark.last_applied);
+        let state = Arc::new(RegistryState::new(db, its_end));
         Ok(StateMachine {
             state,
+            applied,
             store,
             log: log.durable_end(),
             mark,
@@ -83,7 +88,7 @@ impl StateMachine {
             self.mark.last_applied = Some(entry.log_id);
             answers.push(answer);
             // Reads need not wait for the disk: what is not written yet, the log replays.
-            self.state.set_applied(self.mark.last_applied);
+            self.applied.send_replace(self.mark.last_applied);
             let mark = encode("an applied mark", &self.mark)?;
             self.state.read(|db| self.store.apply(db, changes, &mark))?;
         }
@@ -104,7 +109,7 @@ impl StateMachine {
             .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
         self.mark = mark;
         self.state.write(|db| *db = decoded.db);
-        self.state.set_applied(self.mark.last_applied);
+        self.applied.send_replace(self.mark.last_applied);
         Ok(())
     }
 

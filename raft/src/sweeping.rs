@@ -7,7 +7,7 @@ use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 use raftlookupd_storage::registration_db::RegistrationDb;
 
-use crate::batcher::Batcher;
+use crate::proposer::Proposer;
 use crate::registry_state::RegistryState;
 use crate::types::Raft;
 
@@ -19,17 +19,13 @@ pub(crate) async fn sweep(
     me: MemberId,
     raft: Raft,
     state: Arc<RegistryState>,
-    batcher: Arc<Batcher>,
+    proposer: Arc<Proposer>,
 ) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         let leads = || raft.metrics().borrow().current_leader == Some(me);
         while leads() && state.read(RegistrationDb::needs_sweep) {
-            let swept = match batcher.submit(Event::Sweep) {
-                Ok(pending) => pending.await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = swept {
+            if let Err(error) = proposer.submit_own(vec![Event::Sweep]).await {
                 tracing::debug!(%error, "left for the next turn");
                 break;
             }

@@ -65,15 +65,13 @@ async fn append(
     running: &Running,
     request: AppendEntriesRequest<TypeConfig>,
 ) -> Reply<AppendAnswer> {
-    let committed = request.leader_commit.map_or(0, |id| id.index);
     let last = request.entries.last().map(|entry| entry.log_id);
     let last = last.or(request.prev_log_id);
     let answer = running.raft.append_entries(request).await;
     if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
         running.leader_contact.hear();
-        if running.state.applied() >= committed {
-            running.leader_contact.is_current();
-        }
+    }
+    if let Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) = answer {
         // The leader counts what we say we have.
         if let Some(last) = last
             && let Err(error) = running.log.reaches(last.index).await

@@ -192,6 +192,45 @@ async fn without_a_quorum_nothing_is_promised_and_nothing_is_lost() {
     drop(place_c);
 }
 
+/// What a follower shows already, the leader and the others must not deny any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+async fn a_leader_that_is_late_in_applying_does_not_confirm_old_reads() {
+    let members = start_three().await;
+    members[0].1.barrier(DEADLINE).await.unwrap();
+    let leader = members[0].1.status().leader.unwrap();
+    let (led, followers): (Vec<_>, Vec<_>) = members
+        .iter()
+        .map(|(_, member)| member.clone())
+        .partition(|member| member.member_id() == leader);
+    let (held, is_held) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let reader = led[0].clone();
+    let reading = std::thread::spawn(move || {
+        reader.read(|_| {
+            held.send(()).unwrap();
+            released.recv().unwrap();
+        });
+    });
+    is_held.recv().unwrap();
+    let pending = followers[0].submit(create("orders")).unwrap();
+    let begun = Instant::now();
+    while topics(&followers[0]).is_empty() {
+        assert!(begun.elapsed() < DEADLINE);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let early = led[0].barrier(Duration::from_millis(300)).await;
+    release.send(()).unwrap();
+    reading.join().unwrap();
+    assert!(matches!(early, Err(Error::NoQuorum)));
+    for member in &followers {
+        member.barrier(DEADLINE).await.unwrap();
+        assert_eq!(topics(member), ["orders"]);
+    }
+    led[0].barrier(DEADLINE).await.unwrap();
+    assert_eq!(topics(&led[0]), ["orders"]);
+    pending.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_of_one_keeps_what_it_was_told() {
     let place = Place {

@@ -1,6 +1,6 @@
 //! How fresh a read must be, and what happens when it cannot be.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
@@ -67,12 +67,17 @@ pub(super) async fn read_within(
     barrier: Duration,
     query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
 ) -> Result<Answer, HttpError> {
+    let started = Instant::now();
     let registry = context.registry().await?;
+    let waited = started.elapsed();
     let stale = match consistency {
         Consistency::Stale => true,
-        Consistency::Default => registry.barrier(barrier).await.is_err(),
+        Consistency::Default => {
+            let confirmed = registry.barrier(barrier.saturating_sub(waited));
+            confirmed.await.is_err()
+        }
         Consistency::Linearizable => {
-            registry.barrier(BARRIER).await?;
+            registry.barrier(BARRIER.saturating_sub(waited)).await?;
             false
         }
     };

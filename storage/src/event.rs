@@ -127,11 +127,15 @@ pub struct MemberBatch {
     pub events: Vec<Event>,
 }
 
-/// What one Raft log entry carries: the batches that the leader found waiting.
+/// What one Raft log entry carries: the batches that the leader found waiting, then what it has
+/// found out itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// At most one batch of each member.
     pub batches: Vec<MemberBatch>,
+    /// The leader's own events; none that needs a session. Nobody repeats them, so what a leader
+    /// found out counts as long as it leads, and not when the next one does.
+    pub own: Vec<Event>,
 }
 
 /// Why an event changed nothing and its sender must be told.

@@ -40,6 +40,9 @@ pub(crate) use load::Loader;
 pub use queries::{DebugEntry, Lifetimes, NodeView, ProducerView, Totals};
 use row_log::RowLog;
 
+/// Whose batch an event is in that stands in none.
+const NO_MEMBER: MemberId = 0;
+
 /// Topics, channels and who has them, of the whole cluster.
 #[derive(Debug, Default)]
 pub struct RegistrationDb {
@@ -99,6 +102,10 @@ impl RegistrationDb {
         let mut results = Vec::with_capacity(proposal.batches.len());
         for batch in &proposal.batches {
             results.push(self.apply_batch(batch, &mut log)?);
+        }
+        for event in &proposal.own {
+            // Nobody waits for a refusal.
+            let _ = self.apply_event(NO_MEMBER, event, &mut log)?;
         }
         let (changes, state_hash) = log.finish();
         self.state_hash = state_hash;

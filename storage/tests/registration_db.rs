@@ -36,8 +36,13 @@ impl Story {
     fn apply_batch(&mut self, batch: MemberBatch) -> BatchResult {
         let proposal = Proposal {
             batches: vec![batch],
+            ..Proposal::default()
         };
-        let mut applied = self.db.apply(&proposal).unwrap();
+        self.propose(&proposal).remove(0)
+    }
+
+    fn propose(&mut self, proposal: &Proposal) -> Vec<BatchResult> {
+        let applied = self.db.apply(proposal).unwrap();
         for RowChange { key, value } in applied.changes {
             match value {
                 Some(value) => self.rows.insert(key, value),
@@ -45,7 +50,7 @@ impl Story {
             };
         }
         self.rows_are_the_registry();
-        applied.results.remove(0)
+        applied.results
     }
 
     /// The rows are what a restart would load, hash included.
@@ -299,6 +304,39 @@ fn a_newer_session_takes_over_with_the_claims() {
         story.refused(1, attach(session(1), "h1", 0)),
         Refusal::NotAttached
     );
+}
+
+#[test]
+fn what_the_leader_found_out_comes_after_the_batches() {
+    let mut story = Story::default();
+    let attached = MemberBatch {
+        member: 1,
+        incarnation: 1,
+        sequence: 1,
+        events: vec![
+            attach(session(1), "h1", 0),
+            Event::Claim {
+                session: session(1),
+                topic: "orders".into(),
+                channel: None,
+            },
+        ],
+    };
+    let proposal = Proposal {
+        batches: vec![attached],
+        own: vec![Event::SuspendMember { member: 1 }],
+    };
+    let results = story.propose(&proposal);
+    assert_eq!(results.len(), 1, "nobody waits for the leader's own");
+    assert!(story.producers("orders").unwrap().is_empty());
+    // Repeated with the same batch, which does not count again.
+    story.propose(&proposal);
+    let resumed = Proposal {
+        own: vec![Event::ResumeMember { member: 1 }],
+        ..Proposal::default()
+    };
+    story.propose(&resumed);
+    assert_eq!(story.producers("orders").unwrap(), ["h1"]);
 }
 
 #[test]

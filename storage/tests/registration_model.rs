@@ -254,6 +254,7 @@ fn proposal(member: MemberId, sequence: u64, events: Vec<Event>) -> Proposal {
             sequence,
             events,
         }],
+        ..Proposal::default()
     }
 }
 

@@ -29,6 +29,7 @@ impl Proposals {
         };
         Proposal {
             batches: vec![batch],
+            ..Proposal::default()
         }
     }
 }

@@ -19,6 +19,7 @@ fn registry(topics: u64) -> RegistrationDb {
     };
     db.apply(&Proposal {
         batches: vec![batch],
+        ..Proposal::default()
     })
     .unwrap();
     db
@@ -119,6 +120,7 @@ fn a_topic_that_was_deleted_and_came_back_leaves_nothing_behind() {
         };
         let proposal = Proposal {
             batches: vec![batch],
+            ..Proposal::default()
         };
         let applied = db.apply(&proposal).unwrap();
         let mark = sequence.to_be_bytes();

@@ -124,6 +124,7 @@ mod tests {
         };
         let proposal = Proposal {
             batches: vec![batch],
+            ..Proposal::default()
         };
         let applied = db.apply(&proposal).unwrap();
         let changes = applied.changes.len();

@@ -17,6 +17,7 @@ fn registry() -> RegistrationDb {
     };
     db.apply(&Proposal {
         batches: vec![batch],
+        ..Proposal::default()
     })
     .unwrap();
     db

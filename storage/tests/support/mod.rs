@@ -76,6 +76,7 @@ impl Feed {
                 sequence: self.applied,
                 events,
             }],
+            ..Proposal::default()
         };
         let applied = self.db.apply(&proposal).unwrap();
         store

@@ -1,0 +1,73 @@
+//! When this member, as the leader, last knew that a quorum followed it.
+//!
+//! openraft's metrics tell an age, which was true when they were made: in a process that was
+//! stopped for an hour it is still a few milliseconds. Here stands the moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use raftlookupd_storage::registration::MemberId;
+
+use crate::types::RaftMetrics;
+
+/// When each member was last asked something that it accepted as from its leader.
+#[derive(Debug, Default)]
+pub(crate) struct QuorumContact(Mutex<BTreeMap<MemberId, Instant>>);
+
+impl QuorumContact {
+    /// A member has accepted what was sent to it at that moment.
+    pub(crate) fn accepted(&self, member: MemberId, sent: Instant) {
+        let mut accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = accepted.entry(member).or_insert(sent);
+        *last = sent.max(*last);
+    }
+
+    /// For how long this member, which leads, may have been without a quorum; `None` if it never
+    /// heard one.
+    pub(crate) fn age(&self, me: MemberId, metrics: &RaftMetrics) -> Option<Duration> {
+        let configs = metrics.membership_config.membership().get_joint_config();
+        // A joint configuration needs a majority of each.
+        let ages = configs.iter().map(|voters| self.age_among(me, voters));
+        ages.max_by_key(|age| age.unwrap_or(Duration::MAX))?
+    }
+
+    fn age_among(&self, me: MemberId, voters: &BTreeSet<MemberId>) -> Option<Duration> {
+        let accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ages: Vec<Duration> = voters
+            .iter()
+            .filter_map(|voter| match *voter == me {
+                true => Some(Duration::ZERO),
+                false => accepted.get(voter).map(Instant::elapsed),
+            })
+            .collect();
+        ages.sort_unstable();
+        ages.get(voters.len() / 2).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_counts_and_its_slowest() {
+        let contact = QuorumContact::default();
+        let age = |voters: &[MemberId]| contact.age_among(1, &voters.iter().copied().collect());
+        assert_eq!(age(&[1]), Some(Duration::ZERO));
+        assert_eq!(age(&[1, 2, 3]), None);
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let now = Instant::now() + hour;
+        let ago = |age: Duration| now.checked_sub(age + hour).unwrap();
+        contact.accepted(2, ago(hour));
+        assert!(age(&[1, 2, 3]).unwrap() >= hour);
+        assert_eq!(age(&[1, 2, 3, 4, 5]), None);
+        contact.accepted(3, ago(minute));
+        // What was sent earlier may be answered later.
+        contact.accepted(3, ago(hour));
+        assert!((minute..hour).contains(&age(&[1, 2, 3]).unwrap()));
+        assert!(age(&[1, 2, 3, 4, 5]).unwrap() >= hour);
+        // A leader that is no voter any more does not count.
+        assert!(age(&[2, 3]).unwrap() >= hour);
+    }
+}
