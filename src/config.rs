@@ -87,7 +87,7 @@ pub struct Config {
 /// One line that names the flag, variable or key, its value, and what would be right.
 pub fn read(
     words: impl IntoIterator<Item = OsString>,
-    variable: impl Fn(&str) -> Option<String>,
+    variable: impl Fn(&str) -> Option<OsString>,
     hostname: &str,
 ) -> Result<Invocation> {
     let from_flags = match go_args::read(words)? {
@@ -98,7 +98,7 @@ pub fn read(
     if flags.version == Some(true) {
         return Ok(Invocation::Version);
     }
-    let from_environment = environment::read(variable);
+    let from_environment = environment::read(variable)?;
     let environment = Flags::parse_canonical(&from_environment, Source::Environment)?;
     let file = match flags.config.or(environment.config).as_deref() {
         None | Some("") => file::File::default(),
@@ -205,7 +205,7 @@ mod tests {
     fn try_config(words: &[&str], variables: &[(&str, &str)]) -> Result<Config> {
         let variable = |name: &str| {
             let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| value.to_string())
+            found.map(|(_, value)| OsString::from(value))
         };
         match read(words.iter().map(OsString::from), variable, "here")? {
             Invocation::Member { config, .. } => Ok(*config),

@@ -41,6 +41,7 @@ use answer::Answer;
 use error::HttpError;
 use gate::Gate;
 use log_level::LONGEST_VALUE;
+use query::unescape_path;
 use routes::{Asked, Found};
 
 /// A request's head has to arrive within this time; an idle connection is closed after it too.
@@ -125,11 +126,10 @@ async fn end(gate: Gate, remote: SocketAddr) {
             stream.write_all(malformed.answer().as_bytes()).await?;
         }
         stream.shutdown().await?;
-        if malformed.is_some() {
-            // Closed with unread bytes in it, the connection would be reset, and the answer lost.
-            let mut unread = [0; 4096];
-            while stream.read(&mut unread).await? > 0 {}
-        }
+        // Closed with unread bytes in it, as of a body that is too long, the connection would be
+        // reset, and the answer lost.
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
         std::io::Result::Ok(())
     };
     // However it ends, the connection is closed.
@@ -152,6 +152,7 @@ async fn respond(
         Ok(Ok(body)) => answer(&context, &head.method, &head.uri, &body).await,
     };
     // nsqlookupd logs every request, and people look for them there.
+    context.metrics.request(answer.endpoint(), answer.status());
     let is_detail = ASKED_ALL_THE_TIME.contains(&head.uri.path());
     let request = (&head.method, &head.uri);
     upstream_log::answered(
@@ -177,7 +178,11 @@ async fn read_body(mut body: Limited<Incoming>) -> Result<Vec<u8>, Box<dyn Error
 }
 
 async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body: &[u8]) -> Answer {
-    match routes::find(method, uri.path()) {
+    let path = match unescape_path(uri.path()) {
+        Ok(path) => path,
+        Err(error) => return error.into(),
+    };
+    match routes::find(method, &path) {
         Found::Endpoint(endpoint) => {
             let asked = Asked {
                 method,
@@ -185,9 +190,9 @@ async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body:
                 body,
             };
             let answer = endpoint.answer(context, asked).await;
-            let answer = answer.unwrap_or_else(Answer::from);
-            context.metrics.request(endpoint.path(), answer.status());
             answer
+                .unwrap_or_else(Answer::from)
+                .of_endpoint(endpoint.path())
         }
         Found::Options(allow) => Answer::options(allow),
         Found::OtherMethod(allow) => HttpError::MethodNotAllowed(allow).into(),

@@ -1,4 +1,7 @@
 //! The log: lines on standard error in nsqlookupd's form, or as JSON.
+//!
+//! A thread of its own writes them. Who reads the log may be slow, or not read at all: then lines
+//! are lost, and counted, and the member goes on.
 
 mod line;
 
@@ -8,6 +11,7 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -121,9 +125,31 @@ pub struct Log {
     settings: LogSettings,
     level: Mutex<LogLevel>,
     filter: reload::Handle<Targets, Registry>,
+    writer: NonBlocking,
+}
+
+/// The end of the log. Dropped, it waits a moment until what was logged is written.
+#[derive(Debug)]
+pub struct LogEnd {
+    settings: LogSettings,
+    writer: NonBlocking,
+    _written: WorkerGuard,
+}
+
+impl LogEnd {
+    /// Writes the line that says why the process ends; shown at every level.
+    pub fn fatal(&self, message: &str) {
+        self.settings
+            .write(&mut self.writer.clone(), "FATAL", message, &[]);
+    }
 }
 
 impl Log {
+    /// How many lines could not be written, since nobody reads them.
+    pub fn lost(&self) -> usize {
+        self.writer.error_counter().dropped_lines()
+    }
+
     /// The least severe lines that it shows now.
     pub fn level(&self) -> LogLevel {
         *self.level.lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,42 +169,55 @@ impl Log {
         ];
         *current = level;
         let text = "the log level was changed until the next start";
-        self.settings.write("INFO", text, &fields);
+        self.settings
+            .write(&mut self.writer.clone(), "INFO", text, &fields);
     }
 }
 
 impl LogSettings {
     /// Starts the log of this process; a second call changes nothing.
-    pub fn start(&self) -> Log {
+    pub fn start(&self) -> (Log, LogEnd) {
+        let (writer, written) = tracing_appender::non_blocking(std::io::stderr());
         let (filter, handle) = reload::Layer::new(self.level.filter());
         let layer = tracing_subscriber::fmt::layer()
             .event_format(EventLine(self.clone()))
-            // Written in one piece per line. An error, as when the reader of a pipe is gone, is
-            // ignored: a log that nobody reads must not stop the member.
-            .with_writer(std::io::stderr)
+            .with_writer(writer.clone())
             .log_internal_errors(false)
             .with_filter(filter);
         let started = tracing_subscriber::registry().with(layer).try_init();
         if let Err(error) = started {
             tracing::debug!(%error, "the log was started before");
         }
-        Log {
+        let log = Log {
             settings: self.clone(),
             level: Mutex::new(self.level),
             filter: handle,
-        }
+            writer: writer.clone(),
+        };
+        let end = LogEnd {
+            settings: self.clone(),
+            writer,
+            _written: written,
+        };
+        (log, end)
     }
 
-    /// Writes the line that says why the process ends; shown at every level.
+    /// Writes the line that says why the process ends, before its log has started.
     pub fn fatal(&self, message: &str) {
-        self.write("FATAL", message, &[]);
+        self.write(&mut std::io::stderr(), "FATAL", message, &[]);
     }
 
-    fn write(&self, level: &str, message: &str, fields: &[(&str, serde_json::Value)]) {
+    fn write(
+        &self,
+        to: &mut dyn Write,
+        level: &str,
+        message: &str,
+        fields: &[(&str, serde_json::Value)],
+    ) {
         let mut text = render(self, level, module_path!(), message, fields);
         text.push('\n');
         // There is nobody left to tell if this fails.
-        let _ = std::io::stderr().write_all(text.as_bytes());
+        let _ = to.write_all(text.as_bytes());
     }
 }
 

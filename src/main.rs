@@ -19,13 +19,13 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1).peekable();
     if words.next_if(|word| word == "dev").is_some() {
         return match dev::read(words) {
-            Ok(plan) => ended(&LogSettings::default(), in_runtime(dev::run(plan))),
+            Ok(plan) => ended(fatal, in_runtime(dev::run(plan))),
             Err(dev::NoPlan::Clap(answer)) => {
                 // Help, or what is wrong with the flags.
                 let _ = answer.print();
                 ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1))
             }
-            Err(dev::NoPlan::Impossible(error)) => failed(&LogSettings::default(), &error),
+            Err(dev::NoPlan::Impossible(error)) => failed(fatal, &error),
         };
     }
     if words
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         return migrate(words);
     }
     let hostname = gethostname::gethostname();
-    let variable = |name: &str| std::env::var(name).ok();
+    let variable = |name: &str| std::env::var_os(name);
     match config::read(words, variable, &hostname.to_string_lossy()) {
         Ok(Invocation::Help) => {
             print(&mut std::io::stderr(), &config::usage());
@@ -47,13 +47,16 @@ fn main() -> ExitCode {
         }
         Ok(Invocation::Member { config, warnings }) => {
             let settings = config.log.clone();
-            let log = settings.start();
+            let (log, end) = settings.start();
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            ended(&settings, in_runtime(run_member(*config, log)))
+            ended(
+                |reason| end.fatal(reason),
+                in_runtime(run_member(*config, log)),
+            )
         }
-        Err(error) => failed(&LogSettings::default(), &error),
+        Err(error) => failed(fatal, &error),
     }
 }
 
@@ -69,7 +72,7 @@ fn migrate(words: impl Iterator<Item = OsString>) -> ExitCode {
     match ended {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::Different) => ExitCode::from(1),
-        Err(error) => failed(&LogSettings::default(), &error),
+        Err(error) => failed(fatal, &error),
     }
 }
 
@@ -89,14 +92,19 @@ fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     ended
 }
 
-fn ended(log: &LogSettings, result: Result<()>) -> ExitCode {
+fn ended(fatal: impl FnOnce(&str), result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(log, &error),
+        Err(error) => failed(fatal, &error),
     }
 }
 
-fn failed(log: &LogSettings, error: &Error) -> ExitCode {
+/// For what goes wrong before the configuration is known.
+fn fatal(reason: &str) {
+    LogSettings::default().fatal(reason);
+}
+
+fn failed(fatal: impl FnOnce(&str), error: &Error) -> ExitCode {
     let mut stderr = std::io::stderr();
     match error {
         Error::UnknownFlag(_) => {
@@ -108,7 +116,7 @@ fn failed(log: &LogSettings, error: &Error) -> ExitCode {
         Error::Lookupd(_) | Error::NotCompared(_) => {
             print(&mut stderr, &format!("raftlookupd: {error}"));
         }
-        error => log.fatal(&error.to_string()),
+        error => fatal(&error.to_string()),
     }
     ExitCode::from(error.exit_code())
 }

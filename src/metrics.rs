@@ -3,6 +3,8 @@
 //! Counters are counted where things happen; gauges are read off the registry when somebody
 //! asks. No metric carries a topic's or an nsqd's name: there may be any number of them.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -75,6 +77,9 @@ pub(crate) struct Metrics {
     connections: Gauges,
     most_connections: Gauges,
     registry: RegistryGauges,
+    lines_lost: Gauge,
+    /// Held while everything is read and shown.
+    reading: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -99,7 +104,11 @@ impl Metrics {
         let (reads, session_events) = (Counters::default(), Counters::default());
         let sessions = Gauge::default();
         let registry = RegistryGauges::default();
-        metered.register("http_requests", "HTTP requests answered", requests.clone());
+        metered.register(
+            "http_requests",
+            "HTTP requests answered, by endpoint (other: none of them) and status",
+            requests.clone(),
+        );
         metered.register("reads", "Reads by how fresh they were", reads.clone());
         metered.register(
             "nsqd_session_events",
@@ -123,7 +132,14 @@ impl Metrics {
             most_connections.clone(),
         );
         registry.register(&mut metered);
+        let lines_lost = Gauge::default();
+        metered.register(
+            "log_lines_lost",
+            "Log lines that were not written, since nobody reads them",
+            lines_lost.clone(),
+        );
         Metrics {
+            lines_lost,
             metered,
             requests,
             reads,
@@ -132,6 +148,7 @@ impl Metrics {
             connections,
             most_connections,
             registry,
+            reading: Mutex::default(),
         }
     }
 
@@ -163,7 +180,10 @@ impl Metrics {
     }
 
     /// Everything as text. Before the registry has loaded its gauges are 0.
-    pub(crate) fn text(&self, registry: Option<&Registry>) -> String {
+    pub(crate) fn text(&self, registry: Option<&Registry>, lines_lost: usize) -> String {
+        // What is read is only forgotten by the next reading.
+        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lines_lost.set(whole(lines_lost as u64));
         if let Some(registry) = registry {
             self.registry.read(registry);
         }
@@ -301,12 +321,13 @@ mod tests {
         metrics.session(SessionEvent::Attached);
         metrics.session(SessionEvent::Attached);
         metrics.session(SessionEvent::Detached);
-        let text = metrics.text(None);
+        let text = metrics.text(None, 7);
         for line in [
             r#"nsqlookup_http_requests_total{path="/lookup",code="200"} 2"#,
             r#"nsqlookup_reads_total{kind="stale"} 1"#,
             r#"nsqlookup_nsqd_session_events_total{kind="attached"} 2"#,
             "nsqlookup_nsqd_sessions 1",
+            "nsqlookup_log_lines_lost 7",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line} in\n{text}");
         }

@@ -301,6 +301,25 @@ fn nobody_need_read_the_log() {
 }
 
 #[test]
+fn a_log_that_is_not_read_stops_nothing() {
+    let mut cluster = Cluster::start(1, &[]);
+    let member = &mut cluster.members[0];
+    assert_eq!(member.terminate(), Some(0));
+    // It holds both ends of the pipe.
+    let pipe = member.data_path.with_extension("pipe");
+    member.prelude = format!("mkfifo {0}; exec 9<>{0} 2>&9", pipe.display());
+    member.start();
+    member.wait_ready();
+    // Each is a line, and a pipe holds 64 KiB.
+    for _ in 0..1000 {
+        member.get("/lookup?topic=unknown").unwrap();
+    }
+    member.nsqd("h1").registered("orders", "");
+    assert_eq!(metric(member, "nsqlookup_log_lines_lost"), 0);
+    assert_eq!(member.terminate(), Some(0));
+}
+
+#[test]
 fn a_full_disk_ends_the_member_with_one_plain_line() {
     let folder = tempfile::tempdir().unwrap();
     let mut member = Member::new("a", folder.path());

@@ -247,7 +247,9 @@ fn a_member_out_of_date_catches_up_by_snapshot() {
     fill(&cluster.members[present]);
     cluster.members[away].start();
     cluster.members[away].wait_ready();
-    assert!(cluster.members[away].log().contains("snapshot installed"));
+    wait_until("it says so", || {
+        cluster.members[away].log().contains("snapshot installed")
+    });
     assert_eq!(cluster.members[away].lookup("t150").unwrap(), ["h1"]);
     let hashes = cluster.state_hashes();
     assert!(

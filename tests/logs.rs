@@ -148,6 +148,7 @@ fn the_level_is_changed_over_http_as_at_nsqd() {
     member.get("/topics?silence");
     assert_eq!(put(member, "Warn").body, "3");
 
+    assert_eq!(member.terminate(), Some(0));
     let log = member.log();
     for (text, expected) in [
         ("/metrics?before", 0),
@@ -164,7 +165,6 @@ fn the_level_is_changed_over_http_as_at_nsqd() {
         assert_eq!(lines, expected, "{text} in\n{log}");
     }
 
-    assert_eq!(member.terminate(), Some(0));
     member.start();
     member.wait_ready();
     assert_eq!(level(member), "2");

@@ -1,17 +1,30 @@
 //! Every flag also as an environment variable: `--data-path` as `RAFTLOOKUPD_DATA_PATH`.
 
+use std::ffi::OsString;
+
 use super::flags::{canonical, declared, environment_name, type_name};
+use crate::error::{Error, Result};
 
 /// The settings found. An empty variable counts as absent, for that is what compose files make
 /// of a value that nobody gave. Other variables with our prefix are no mistake: Kubernetes gives
 /// every container `RAFTLOOKUPD_PORT` and the like when there is a service of that name.
-pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> Vec<String> {
+///
+/// # Errors
+/// [`Error::Usage`] for a variable that is no text.
+pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<String>> {
     let flags = declared();
     let named = flags.iter().filter_map(|flag| {
         let name = flag.get_long()?;
+        let variable_name = environment_name(name);
         // A switch acts once; it is no setting.
-        let value = variable(&environment_name(name)).filter(|value| !value.is_empty())?;
-        (type_name(flag) != "bool").then(|| canonical(name, &value))
+        let value = variable(&variable_name)
+            .filter(|value| !value.is_empty() && type_name(flag) != "bool")?;
+        let value = value.into_string().map_err(|value| {
+            Error::Usage(format!(
+                "invalid value {value:?} for {variable_name}: it is not UTF-8"
+            ))
+        });
+        Some(value.map(|value| canonical(name, &value)))
     });
     named.collect()
 }
@@ -25,10 +38,22 @@ mod tests {
         let settings = read(|name| match name {
             "RAFTLOOKUPD_DATA_PATH" => Some("/data".into()),
             "RAFTLOOKUPD_TCP_ADDRESS" => Some(":1".into()),
-            "RAFTLOOKUPD_NAME" => Some(String::new()),
+            "RAFTLOOKUPD_NAME" => Some(OsString::new()),
             "RAFTLOOKUPD_VERSION" => Some("true".into()),
             _ => None,
         });
-        assert_eq!(settings, ["--tcp-address=:1", "--data-path=/data"]);
+        assert_eq!(settings.unwrap(), ["--tcp-address=:1", "--data-path=/data"]);
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_passed_over() {
+        use std::os::unix::ffi::OsStringExt;
+        let path = || OsString::from_vec(b"/data/caf\xe9".to_vec());
+        let refused = read(|name| (name == "RAFTLOOKUPD_DATA_PATH").then(path));
+        let text = refused.unwrap_err().to_string();
+        assert!(
+            text.contains("RAFTLOOKUPD_DATA_PATH") && text.contains("UTF-8"),
+            "{text}"
+        );
     }
 }

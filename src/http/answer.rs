@@ -25,6 +25,10 @@ const STALENESS: HeaderName = HeaderName::from_static("x-raftlookupd-staleness-m
 /// An answer on its way.
 pub(super) struct Answer(Response<Body>);
 
+/// Whose answer it is.
+#[derive(Debug, Clone, Copy)]
+struct Endpoint(&'static str);
+
 impl Answer {
     /// A JSON body of any status.
     ///
@@ -66,9 +70,13 @@ impl Answer {
         }
     }
 
-    /// What methods there are.
+    /// What methods there are; nothing is said of none.
     pub(super) fn options(allow: &'static str) -> Answer {
-        Answer(Response::new(Body::empty())).with(header::ALLOW, HeaderValue::from_static(allow))
+        let answer = Answer(Response::new(Body::empty()));
+        match allow {
+            "" => answer,
+            allow => answer.with(header::ALLOW, HeaderValue::from_static(allow)),
+        }
     }
 
     /// The same request at another path.
@@ -102,6 +110,18 @@ impl Answer {
     pub(super) fn stale(self, staleness: Duration) -> Answer {
         self.with(CONSISTENCY, HeaderValue::from_static("stale"))
             .with(STALENESS, HeaderValue::from(staleness.as_millis() as u64))
+    }
+
+    /// The answer of the endpoint at this path.
+    pub(super) fn of_endpoint(mut self, path: &'static str) -> Answer {
+        self.0.extensions_mut().insert(Endpoint(path));
+        self
+    }
+
+    /// The path of the endpoint whose answer it is, or `other`.
+    pub(super) fn endpoint(&self) -> &'static str {
+        let endpoint = self.0.extensions().get::<Endpoint>();
+        endpoint.map_or("other", |endpoint| endpoint.0)
     }
 
     pub(super) fn status(&self) -> u16 {

@@ -3,16 +3,24 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use crate::http::chunks::Chunks;
 use crate::http::head::{BodyLength, HeadReader, Malformed, Progress};
 
 /// Read from the socket at once.
 const READ: usize = 8 * 1024;
+
+/// Who reads nothing of an answer for so long does not get the rest.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// Empty lines behind the body of a POST, as of old browsers, are left out up to this many bytes.
+const BEHIND_POST: u8 = 4;
 
 /// A client's connection. Reading ends at the first malformed head; see
 /// [`malformed`](Gate::malformed).
@@ -24,7 +32,11 @@ pub(super) struct Gate {
     /// A clean head on its way to the reader.
     clean: Bytes,
     expected: Expected,
+    /// What is left out in front of the next head if it is CR or LF.
+    left_out: u8,
     malformed: Option<Malformed>,
+    /// Ends while nothing can be written.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 #[derive(Debug)]
@@ -41,7 +53,9 @@ impl Gate {
             arrived: Vec::new(),
             clean: Bytes::new(),
             expected: Expected::Head(HeadReader::default()),
+            left_out: 0,
             malformed: None,
+            stalled: None,
         }
     }
 
@@ -58,6 +72,7 @@ impl Gate {
                 buffer.put_slice(&self.clean.split_to(some));
                 return true;
             }
+            self.leave_out();
             if self.arrived.is_empty() || self.malformed.is_some() {
                 return false;
             }
@@ -71,6 +86,7 @@ impl Gate {
                     }
                     Progress::Head(head) => {
                         self.arrived.drain(..head.length);
+                        self.left_out = if head.is_post { BEHIND_POST } else { 0 };
                         self.clean = head.clean.into();
                         self.expected = match head.body {
                             BodyLength::Bytes(length) => Expected::Body(length),
@@ -99,6 +115,35 @@ impl Gate {
                 return true;
             }
         }
+    }
+
+    fn leave_out(&mut self) {
+        if !matches!(self.expected, Expected::Head(_)) {
+            return;
+        }
+        while self.left_out > 0 && matches!(self.arrived.first(), Some(b'\r' | b'\n')) {
+            self.arrived.remove(0);
+            self.left_out -= 1;
+        }
+        if !self.arrived.is_empty() {
+            self.left_out = 0;
+        }
+    }
+
+    /// The same, unless it has been pending for too long.
+    fn unless_stalled<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        written: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let sleep = || Box::pin(tokio::time::sleep(STALLED));
+        let stalled = self.stalled.get_or_insert_with(sleep);
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn body_is_over(&self) -> bool {
@@ -141,7 +186,9 @@ impl AsyncWrite for Gate {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let gate = self.get_mut();
+        let written = Pin::new(&mut gate.stream).poll_write(context, bytes);
+        gate.unless_stalled(context, written)
     }
 
     fn poll_write_vectored(
@@ -149,7 +196,9 @@ impl AsyncWrite for Gate {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+        let gate = self.get_mut();
+        let written = Pin::new(&mut gate.stream).poll_write_vectored(context, slices);
+        gate.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -29,6 +29,8 @@ pub(super) struct Head {
     pub(super) clean: Vec<u8>,
     /// What follows.
     pub(super) body: BodyLength,
+    /// Whether it is a POST.
+    pub(super) is_post: bool,
 }
 
 /// How the end of a body is found.
@@ -55,6 +57,8 @@ pub(super) enum Malformed {
     TooLarge,
     #[error("501 Not Implemented")]
     TransferEncoding,
+    #[error("417 Expectation Failed")]
+    Expectation,
 }
 
 impl Malformed {
@@ -64,6 +68,11 @@ impl Malformed {
         let status = text.split(':').next().unwrap_or_default();
         let body = match self {
             Malformed::TransferEncoding => "Unsupported transfer encoding",
+            Malformed::Expectation => {
+                return format!(
+                    "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+                );
+            }
             _ => &text,
         };
         format!(
@@ -97,6 +106,7 @@ impl HeadReader {
             Some(length) if length <= LONGEST_HEAD => match parse(&bytes[..length]) {
                 Ok((clean, body)) => Progress::Head(Head {
                     length,
+                    is_post: clean.starts_with(b"POST "),
                     clean,
                     body,
                 }),
@@ -223,6 +233,10 @@ fn parse(head: &[u8]) -> Result<(Vec<u8>, BodyLength), Malformed> {
         Some(host) if !is_host(host) => return Err(Malformed::BadHost),
         _ => {}
     }
+    let expect = fields.expect.unwrap_or_default();
+    if !expect.is_empty() && !has_token(expect, "100-continue") {
+        return Err(Malformed::Expectation);
+    }
     let mut clean = Vec::with_capacity(256);
     request.write(&mut clean);
     let mut field = |name: &str, value: Option<&[u8]>| {
@@ -287,7 +301,9 @@ impl<'a> Fields<'a> {
                     return Err(Malformed::TransferEncoding);
                 }
             } else if is("connection") {
-                fields.connection = Some(value);
+                // Any of them closes it.
+                let closes = |value: &&[u8]| has_token(value, "close");
+                fields.connection = fields.connection.filter(closes).or(Some(value));
             } else if is("expect") {
                 fields.expect = Some(value);
             }
@@ -314,6 +330,12 @@ impl<'a> Fields<'a> {
             _ => Ok(BodyLength::Bytes(length)),
         }
     }
+}
+
+/// Whether a list, separated by commas, has this word.
+fn has_token(list: &[u8], token: &str) -> bool {
+    let mut words = list.split(|byte| *byte == b',');
+    words.any(|word| word.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 fn is_host(host: &[u8]) -> bool {
@@ -389,6 +411,26 @@ mod tests {
     }
 
     #[test]
+    fn any_of_several_connection_fields_closes_it() {
+        for (fields, expected) in [
+            ("close", "close"),
+            ("close|keep-alive", "close"),
+            ("keep-alive|Close, x", "Close, x"),
+            ("x|keep-alive", "keep-alive"),
+        ] {
+            let fields: String = fields
+                .split('|')
+                .map(|value| format!("Connection: {value}\r\n"))
+                .collect();
+            let (clean, _) = clean(&format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n"));
+            assert!(
+                clean.contains(&format!("connection: {expected}\r\n")),
+                "{clean}"
+            );
+        }
+    }
+
+    #[test]
     fn what_go_refuses() {
         let host = "Host: x\r\n\r\n";
         for (head, expected) in [
@@ -444,6 +486,10 @@ mod tests {
             (
                 format!("GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n{host}"),
                 Malformed::TransferEncoding,
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nExpect: miracles\r\n{host}"),
+                Malformed::Expectation,
             ),
             (
                 format!(

@@ -53,6 +53,15 @@ impl Query {
     }
 }
 
+/// A path as it is meant, by the rules of Go's `url.PathUnescape`.
+///
+/// # Errors
+/// [`HttpError::InvalidRequest`] on a bad percent escape.
+pub(super) fn unescape_path(path: &str) -> Result<String, HttpError> {
+    let bytes = unescape(&path.replace('+', "%2B"))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn unescape(text: &str) -> Result<Vec<u8>, HttpError> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

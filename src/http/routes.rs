@@ -45,6 +45,8 @@ pub(super) struct Asked<'a> {
 const GET: &str = "GET, OPTIONS";
 const POST: &str = "OPTIONS, POST";
 const GET_PUT: &str = "GET, OPTIONS, PUT";
+/// Of `*`, as upstream's.
+const ALL: &str = "GET, OPTIONS, POST";
 
 /// Path, methods (as in `Allow`), endpoint. The last rows are not upstream's.
 const ROUTES: [(&str, &str, Endpoint); 19] = [
@@ -73,7 +75,7 @@ const ROUTES: [(&str, &str, Endpoint); 19] = [
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Endpoint(Endpoint),
-    /// OPTIONS: the methods there are.
+    /// OPTIONS: the methods there are; none of `*`.
     Options(&'static str),
     /// Another method: the methods there are.
     OtherMethod(&'static str),
@@ -82,7 +84,14 @@ pub(super) enum Found {
     Nothing,
 }
 
+/// Where a request for this path leads, which is decoded.
 pub(super) fn find(method: &Method, path: &str) -> Found {
+    if path == "*" {
+        return match *method {
+            Method::OPTIONS => Found::Options(""),
+            _ => Found::OtherMethod(ALL),
+        };
+    }
     let route = |path: &str| ROUTES.iter().find(|(known, _, _)| *known == path);
     if let Some((_, allow, endpoint)) = route(path) {
         return match method {
@@ -171,6 +180,8 @@ mod tests {
             ("GET", "/ping", Found::Endpoint(Endpoint::Ping)),
             ("HEAD", "/ping", Found::OtherMethod(GET)),
             ("OPTIONS", "/ping", Found::Options(GET)),
+            ("OPTIONS", "*", Found::Options("")),
+            ("POST", "*", Found::OtherMethod(ALL)),
             ("GET", "/topic/create", Found::OtherMethod(POST)),
             (
                 "POST",

@@ -24,6 +24,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Before the same is asked again.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest answer about a cluster, in bytes.
+const LONGEST_STATUS: usize = 1024 * 1024;
+
 /// The longest body of an error that is read, in bytes.
 const LONGEST_ERROR: usize = 4096;
 
@@ -80,6 +83,12 @@ impl Lookupd {
     pub(super) async fn ping(&self) -> Result<()> {
         let answer = self.ask(&Method::GET, "/ping", &[], LONGEST_ERROR);
         answer.await.map(|_| ())
+    }
+
+    /// Whether it is one of ours, which tell of their cluster.
+    pub(super) async fn is_raftlookupd(&self) -> bool {
+        let status = self.ask(&Method::GET, "/cluster/status", &[], LONGEST_STATUS);
+        status.await.is_ok()
     }
 
     /// Reads something, as fresh as if there were one nsqlookupd.

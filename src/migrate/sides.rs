@@ -1,10 +1,30 @@
 //! The two sides of a migration, read and ready to be compared.
 
+use super::address::Address;
 use super::args::Registries;
 use super::fetch;
 use super::inventory::Inventory;
 use super::lookupd::Lookupd;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Where a member listens by default.
+const HERE: &str = "http://127.0.0.1:4161";
+
+/// The cluster that was named, or the member on this machine. An nsqlookupd that listens there
+/// instead is most likely one of those that are read: nothing would differ.
+async fn cluster(named: Option<Vec<Address>>) -> Result<Lookupd> {
+    if let Some(named) = named {
+        return Lookupd::new(named);
+    }
+    let here = Address::parse(HERE).map_err(Error::Usage)?;
+    let cluster = Lookupd::new(vec![here])?;
+    cluster.ping().await?;
+    if !cluster.is_raftlookupd().await {
+        let what = format!("{HERE} is no member of a cluster: name one with --to");
+        return Err(Error::Lookupd(what));
+    }
+    Ok(cluster)
+}
 
 /// What running nsqlookupds and a cluster list.
 pub(super) struct Sides {
@@ -24,7 +44,7 @@ impl Sides {
     /// # Errors
     /// [`crate::error::Error::Lookupd`] if any of them cannot be read.
     pub(super) async fn read(registries: Registries) -> Result<Sides> {
-        let cluster = Lookupd::new(registries.to)?;
+        let cluster = cluster(registries.to).await?;
         let sources = registries.from.into_iter().map(|address| {
             let name = address.to_string();
             Ok((name, Lookupd::new(vec![address])?))
