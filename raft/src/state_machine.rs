@@ -16,6 +16,7 @@ use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
 use raftlookupd_storage::{Error, Result, snapshot};
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use crate::durable_end::DurableEnd;
@@ -118,6 +119,8 @@ impl StateMachine {
             return Ok(None);
         }
         let mark = encode("an applied mark", &self.mark)?;
+        // Openraft may have the log purged up to what it is told here.
+        self.state.read(|db| self.store.write(db))?;
         let bytes = self.state.read(|db| snapshot::encode(db, &mark))?;
         Ok(Some(Snapshot {
             meta: snapshot_meta(&self.mark),
@@ -173,7 +176,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     ) -> std::result::Result<(), StorageError> {
         let subject = ErrorSubject::Snapshot(Some(meta.signature()));
         let bytes = snapshot.into_inner();
-        self.install(meta, &bytes)
+        aside(|| self.install(meta, &bytes))
             .map_err(|error| failed(subject, ErrorVerb::Write, &error))?;
         tracing::info!(
             index = applied_index(&self.mark),
@@ -186,7 +189,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     async fn get_current_snapshot(
         &mut self,
     ) -> std::result::Result<Option<Snapshot>, StorageError> {
-        self.export()
+        aside(|| self.export())
             .map_err(|error| failed(ErrorSubject::Snapshot(None), ErrorVerb::Read, &error))
     }
 }
@@ -224,6 +227,15 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             meta: self.meta.clone(),
             snapshot: Box::default(),
         })
+    }
+}
+
+/// Work that takes long with a large registry: other tasks of this thread go on elsewhere, if
+/// there is another thread.
+fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

@@ -10,6 +10,10 @@ use crate::error::{Error, Result};
 /// The version that [`encode`] writes.
 const VERSION: u8 = 1;
 
+/// A value that takes more than this in memory is refused, so that a forged length cannot ask for
+/// it. The largest honest one is a message with a piece of a snapshot, a few megabytes.
+const LARGEST: usize = 64 * 1024 * 1024;
+
 /// The version byte, then the value.
 ///
 /// # Errors
@@ -39,7 +43,8 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
             "format version {version} is not known here (up to {VERSION} is)"
         )));
     }
-    let (value, read) = bincode::serde::decode_from_slice(body, bincode::config::standard())
+    let config = bincode::config::standard().with_limit::<LARGEST>();
+    let (value, read) = bincode::serde::decode_from_slice(body, config)
         .map_err(|error| refuse(error.to_string()))?;
     if read != body.len() {
         return Err(refuse(format!("{} bytes are left over", body.len() - read)));
@@ -87,5 +92,7 @@ mod tests {
         let forged = [VERSION, 253, 0, 0, 0, 0, 0, 0, 0, 64];
         assert!(decode::<Vec<u8>>("a test value", &forged).is_err());
         assert!(decode::<Vec<String>>("a test value", &forged).is_err());
+        // This one is reserved before it is read.
+        assert!(decode::<String>("a test value", &forged).is_err());
     }
 }

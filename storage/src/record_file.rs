@@ -124,7 +124,8 @@ pub(crate) fn unseal<'a>(place: &[u8], sealed: &'a [u8]) -> std::result::Result<
     let matches = checksum(place, bytes) == u32::from_be_bytes(*expected);
     match (version, matches) {
         (VERSION, true) => Ok(bytes),
-        // A zeroed or flipped version byte is damage; one that only grew is the future.
+        // A smaller version never was. A greater one may be damage, but may also be the future,
+        // whose checksum need not be ours.
         (version, _) if version > VERSION => Err(Damage::Version(version)),
         _ => Err(Damage::Checksum),
     }

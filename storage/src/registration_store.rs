@@ -175,7 +175,7 @@ impl RegistrationStore {
     /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written; the old one stays then.
+    /// [`Error::Io`] if it cannot be written; which of the two a restart finds is unknown then.
     pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
         let inner = &*self.0;
         let mut current = inner.current();
@@ -184,7 +184,8 @@ impl RegistrationStore {
         inner.set_current(&mut current, next)?;
         inner.engine.sync()?;
         current.sweep = true;
-        inner.sweep_once(&mut current)
+        inner.sweep_once(&mut current);
+        Ok(())
     }
 
     /// Remembers, durably, what the last snapshot was; everything written so far is durable
@@ -217,7 +218,16 @@ impl Inner {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What was taken and not written is in no table and not waiting either: after a failure
+    /// nothing may be written any more.
     fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
+        let outcome = self.write_taken(current, db);
+        self.engine.stop_if_failed(outcome)?;
+        self.sweep_once(current);
+        Ok(())
+    }
+
+    fn write_taken(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
         let Some(Taken { mark, topics, rows }) = current.unwritten.take() else {
             return Ok(());
         };
@@ -242,7 +252,7 @@ impl Inner {
                 self.set_current(current, first)?;
             }
         }
-        self.sweep_once(current)
+        Ok(())
     }
 
     /// A generation that nobody has written to, not even an interrupted installation.
@@ -299,14 +309,17 @@ impl Inner {
     }
 
     /// Has all other generations deleted, in the background.
-    fn sweep_once(&self, current: &mut Current) -> Result<()> {
+    fn sweep_once(&self, current: &mut Current) {
         if !std::mem::take(&mut current.sweep) {
-            return Ok(());
+            return;
         }
         let kept = current.generation.as_ref().map(|current| current.number);
         let mut names = self.engine.table_names();
         names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
-        self.sweeper.sweep(&self.engine, names)
+        if let Err(error) = self.sweeper.sweep(&self.engine, names) {
+            // They are only in the way.
+            tracing::warn!(%error, "old rows of the registry stay until the next start");
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! A whole registry as one checksummed value: what a member sends to one that is far behind.
 //!
 //! Magic, version, number of rows, state hash, mark, rows, CRC32 of all that. Numbers are
-//! big-endian; mark, keys and values have their length in front. Rows come in the order of
-//! their kinds, so equal registries with equal marks give equal bytes.
+//! big-endian; mark, keys and values have their length in front. Rows come in one order, so
+//! equal registries with equal marks give equal bytes.
 
 use crate::error::{Error, Result};
 use crate::registration_db::RegistrationDb;

@@ -52,6 +52,8 @@ impl Sweeper {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
+        // Again: somebody may just have started another.
+        self.stopping.store(true, Ordering::Relaxed);
         if let Some(running) = thread.take() {
             join(running);
         }

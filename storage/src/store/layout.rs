@@ -18,6 +18,10 @@ pub(super) fn create_folder(data_path: &Path) -> Result<()> {
     if data_path.is_dir() {
         return Ok(());
     }
+    let missing: Vec<&Path> = data_path
+        .ancestors()
+        .take_while(|folder| !folder.exists())
+        .collect();
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
@@ -25,10 +29,14 @@ pub(super) fn create_folder(data_path: &Path) -> Result<()> {
     builder
         .create(data_path)
         .map_err(Error::io("create", data_path))?;
-    match data_path.parent() {
-        Some(parent) if parent != Path::new("") => sync_folder(parent),
-        _ => sync_folder(Path::new(".")),
+    for created in missing {
+        match created.parent() {
+            Some(parent) if parent != Path::new("") => sync_folder(parent)?,
+            Some(_) => sync_folder(Path::new("."))?,
+            None => {}
+        }
     }
+    Ok(())
 }
 
 /// The lock is held until the file is dropped, however the process ends.
