@@ -213,3 +213,26 @@ impl AsyncWrite for Gate {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    /// The clock runs ahead whenever nothing else can be done.
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_nothing_is_not_waited_for() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr().unwrap());
+        let (dialled, accepted) = tokio::join!(dialled, listener.accept());
+        let reader = accepted.unwrap().0;
+        let mut gate = Gate::new(dialled.unwrap());
+        let begun = tokio::time::Instant::now();
+        let more_than_any_buffer = vec![0; 64 * 1024 * 1024];
+        let error = gate.write_all(&more_than_any_buffer).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= STALLED);
+        drop(reader);
+    }
+}
