@@ -7,29 +7,26 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raftlookupd::http::body;
 use raftlookupd_raft::storage::event::{Event, MemberBatch, Proposal};
-use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, SessionId};
+use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
 const LIFETIMES: Lifetimes = Lifetimes {
     now: 1_700_000_000_000,
     tombstone: 45_000,
+    away: 300_000,
 };
 
 /// A registry in which these nsqds have all topics, with two channels each.
 fn registry(nsqds: u64, topics: usize) -> RegistrationDb {
     let mut db = RegistrationDb::new();
     for number in 0..nsqds {
-        let session = SessionId {
-            incarnation: 1,
-            number,
-        };
         let host = format!("nsqd-{number}.example.org");
+        let producer = ProducerId {
+            broadcast_address: host.clone(),
+            tcp_port: 4150,
+        };
         let mut events = vec![Event::Attach {
-            producer: ProducerId {
-                broadcast_address: host.clone(),
-                tcp_port: 4150,
-            },
-            session,
+            producer: producer.clone(),
             remote_address: format!("10.0.0.{number}:40000"),
             info: PeerInfo {
                 hostname: host,
@@ -41,7 +38,7 @@ fn registry(nsqds: u64, topics: usize) -> RegistrationDb {
         }];
         for topic in 0..topics {
             events.extend(["billing", "archive"].map(|channel| Event::Claim {
-                session,
+                producer: producer.clone(),
                 topic: format!("topic-{topic:05}"),
                 channel: Some(channel.into()),
             }));
@@ -50,6 +47,7 @@ fn registry(nsqds: u64, topics: usize) -> RegistrationDb {
             member: 1,
             incarnation: 1,
             sequence: number + 1,
+            at: 0,
             events,
         };
         let proposal = Proposal {

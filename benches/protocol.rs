@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use raftlookupd::protocol::session::Session;
+use raftlookupd::nsqd::protocol::session::Session;
 
 /// As much as one read of a connection takes.
 const LINES: usize = 256;

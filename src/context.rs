@@ -1,5 +1,6 @@
 //! What every connection and every HTTP request needs to know.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use raftlookupd_raft::accept::Slots;
@@ -8,7 +9,11 @@ use raftlookupd_raft::{Error, Registry, Result};
 use tokio::sync::watch;
 
 use crate::logging::Log;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, SessionEvent};
+use crate::nsqd::keeper::Keeper;
+use crate::nsqd::owner::Verdict;
+use crate::nsqd::protocol::error::ProtocolError;
+use crate::nsqd::protocol::reply::OK;
 
 /// How long a request waits for a member that is still loading.
 const LOADING: Duration = Duration::from_millis(500);
@@ -37,7 +42,9 @@ pub(crate) struct Context {
     /// What operators read.
     pub(crate) log: Log,
     /// What operators watch.
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The sessions of nsqds.
+    pub(crate) keeper: Keeper,
     /// This member's share of the cluster, once it has loaded.
     pub(crate) registry: watch::Receiver<Option<Registry>>,
 }
@@ -60,6 +67,30 @@ impl Context {
         Lifetimes {
             now: registry.now(),
             tombstone: millis(self.tombstone_lifetime),
+            away: millis(self.inactive_producer_timeout),
+        }
+    }
+
+    /// The answer to IDENTIFY.
+    pub(crate) fn introduction(&self) -> Vec<u8> {
+        let introduction = serde_json::json!({
+            "tcp_port": self.tcp_port,
+            "http_port": self.http_port,
+            "version": self.version,
+            "hostname": self.hostname,
+            "broadcast_address": self.broadcast_address,
+        });
+        introduction.to_string().into_bytes()
+    }
+
+    /// The answer to a command of an nsqd that ended so.
+    pub(crate) fn body_of(&self, verdict: Verdict) -> Vec<u8> {
+        match verdict {
+            Verdict::Done => OK.to_vec(),
+            Verdict::Unavailable | Verdict::Confirm => {
+                self.metrics.session(SessionEvent::Unavailable);
+                ProtocolError::Unavailable.text()
+            }
         }
     }
 }

@@ -7,9 +7,7 @@
 //! - The command line: [`config`] (flags, environment, file), [`logging`] ([`upstream_log`] in
 //!   upstream's words), [`signals`].
 //! - [`run`] is one member from its start to its end: binds, loads, serves, stops.
-//! - nsqds: [`server`], [`tcp_connection`] (bytes), [`protocol`] (pure: what is said and
-//!   answered), [`owned_session`] (what becomes of it in the registry), [`orphans`] (who did not
-//!   come back).
+//! - nsqds: [`nsqd`]: bytes, what is said and answered, and what becomes of it in the registry.
 //! - Consumers and nsqadmin: [`http`].
 //! - What both share: [`context`] (what the member is called, and the registry once it has
 //!   loaded), [`open_files`] (how many connections there can be).
@@ -31,13 +29,9 @@ pub mod logging;
 mod member;
 mod metrics;
 pub mod migrate;
+pub mod nsqd;
 pub mod open_files;
-pub mod orphans;
-pub mod owned_session;
-pub mod protocol;
-pub mod server;
 pub mod signals;
-pub mod tcp_connection;
 pub mod upstream_log;
 pub mod version;
 

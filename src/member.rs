@@ -14,11 +14,12 @@ use crate::context::{Context, unix_millis};
 use crate::error::{Error, Result};
 use crate::logging::Log;
 use crate::metrics::Metrics;
+use crate::nsqd::keeper::Keeper;
+use crate::nsqd::server;
 use crate::open_files::raise_limit;
-use crate::orphans::detach_orphans;
 use crate::signals::stopped;
 use crate::version::{VERSION, version_line};
-use crate::{http, listen, server};
+use crate::{http, listen};
 
 /// How long the connections may take to end. nsqds notice at once; this is for a client that
 /// does not read.
@@ -51,6 +52,10 @@ pub async fn run(config: Config, log: Log, stop: watch::Receiver<bool>) -> Resul
     let listeners = Listeners::bind(&config)?;
     let (loaded, registry) = watch::channel(None);
     let most_connections = raise_limit();
+    let metrics = Arc::new(Metrics::new());
+    let timeout = config.inactive_producer_timeout;
+    let keeper = Keeper::new(timeout, registry.clone(), metrics.clone());
+    tokio::spawn(keeper.clone().run(timeout));
     let context = Context {
         broadcast_address: config.broadcast_address.clone(),
         hostname: config.hostname.clone(),
@@ -60,20 +65,19 @@ pub async fn run(config: Config, log: Log, stop: watch::Receiver<bool>) -> Resul
         inactive_producer_timeout: config.inactive_producer_timeout,
         tombstone_lifetime: config.tombstone_lifetime,
         log,
-        metrics: Metrics::new(),
+        metrics,
+        keeper: keeper.clone(),
         tcp_slots: Slots::new(most_connections.tcp),
         http_slots: Slots::new(most_connections.http),
         registry,
     };
     let context = Arc::new(context);
-    let orphans = context.clone();
     let registry_config = registry_config(config, listeners.peers, most_connections.peers)?;
 
     let mut serving = Serving::start(listeners.tcp, listeners.http, context.clone())?;
     let start = async {
-        let registry = Registry::start(registry_config).await?;
+        let registry = Registry::start(registry_config, keeper.for_registry()).await?;
         loaded.send_replace(Some(registry.clone()));
-        tokio::spawn(detach_orphans(registry.clone(), orphans.clone()));
         Ok(registry)
     };
     let ended = live(start, &mut serving, stop).await;

@@ -12,7 +12,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metered;
 use raftlookupd_raft::accept::Slots;
+use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Registry, Status};
+
+use crate::nsqd::owner::Counts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -44,8 +47,10 @@ pub(crate) enum SessionEvent {
     Inactive,
     /// It PINGs again.
     ActiveAgain,
-    /// It belonged to an earlier life of this member and nobody came back for it.
-    Orphaned,
+    /// It belonged to an earlier incarnation of this member, and its nsqd did not come back.
+    Abandoned,
+    /// It was silent while another connection of its nsqd was not.
+    PresumedDead,
     /// It was answered `E_UNAVAILABLE`; what it asked for follows.
     Unavailable,
     /// It broke the protocol.
@@ -59,7 +64,8 @@ impl SessionEvent {
             SessionEvent::Detached => "detached",
             SessionEvent::Inactive => "inactive",
             SessionEvent::ActiveAgain => "active_again",
-            SessionEvent::Orphaned => "orphaned",
+            SessionEvent::Abandoned => "abandoned",
+            SessionEvent::PresumedDead => "presumed_dead",
             SessionEvent::Unavailable => "unavailable",
             SessionEvent::ProtocolError => "protocol_error",
         }
@@ -74,6 +80,7 @@ pub(crate) struct Metrics {
     reads: Counters,
     session_events: Counters,
     sessions: Gauge,
+    owner: OwnerGauges,
     connections: Gauges,
     most_connections: Gauges,
     registry: RegistryGauges,
@@ -92,7 +99,7 @@ struct RegistryGauges {
     events_pending: Gauge,
     events_committed: Gauge,
     members: Gauges,
-    members_suspended: Gauge,
+    members_absent: Gauges,
     staleness_ms: Gauge,
     peer_silence_ms: Family<Peer, Gauge>,
 }
@@ -132,6 +139,8 @@ impl Metrics {
             most_connections.clone(),
         );
         registry.register(&mut metered);
+        let owner = OwnerGauges::default();
+        owner.register(&mut metered);
         let lines_lost = Gauge::default();
         metered.register(
             "log_lines_lost",
@@ -145,6 +154,7 @@ impl Metrics {
             reads,
             session_events,
             sessions,
+            owner,
             connections,
             most_connections,
             registry,
@@ -180,17 +190,67 @@ impl Metrics {
     }
 
     /// Everything as text. Before the registry has loaded its gauges are 0.
-    pub(crate) fn text(&self, registry: Option<&Registry>, lines_lost: usize) -> String {
+    pub(crate) fn text(
+        &self,
+        registry: Option<(&Registry, Lifetimes)>,
+        sessions: Counts,
+        lines_lost: usize,
+    ) -> String {
         // What is read is only forgotten by the next reading.
         let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.lines_lost.set(whole(lines_lost as u64));
-        if let Some(registry) = registry {
-            self.registry.read(registry);
+        self.owner.read(sessions);
+        if let Some((registry, lifetimes)) = registry {
+            self.registry.read(registry, lifetimes);
         }
         let mut text = String::new();
         // Writing to a string does not fail.
         let _ = encode(&mut text, &self.metered);
         text
+    }
+}
+
+/// What the sessions of this member have.
+#[derive(Debug, Default)]
+struct OwnerGauges {
+    surplus_sessions: Gauge,
+    undecided_bytes: Gauge,
+    inherited: Gauge,
+    repairs: Counter,
+}
+
+impl OwnerGauges {
+    fn register(&self, metered: &mut Metered) {
+        metered.register(
+            "nsqd_sessions_surplus",
+            "Sessions of nsqds that have another session at this member",
+            self.surplus_sessions.clone(),
+        );
+        metered.register(
+            "nsqd_undecided_bytes",
+            "Memory of registrations that wait to be committed",
+            self.undecided_bytes.clone(),
+        );
+        metered.register(
+            "inherited_attachments",
+            "Attachments of earlier incarnations of this member whose nsqds have not come back yet",
+            self.inherited.clone(),
+        );
+        metered.register(
+            "reconciler_repairs",
+            "Differences between sessions and registry found by a routine check",
+            self.repairs.clone(),
+        );
+    }
+
+    fn read(&self, counts: Counts) {
+        self.surplus_sessions
+            .set(whole(counts.surplus_sessions as u64));
+        self.undecided_bytes
+            .set(whole(counts.undecided_bytes as u64));
+        self.inherited.set(whole(counts.inherited as u64));
+        self.repairs
+            .inc_by(counts.repairs.saturating_sub(self.repairs.get()));
     }
 }
 
@@ -233,9 +293,9 @@ impl RegistryGauges {
         );
         metered.register("members", "Members by role", self.members.clone());
         metered.register(
-            "members_suspended",
-            "Members whose nsqds are hidden",
-            self.members_suspended.clone(),
+            "members_absent",
+            "Members that send no keep-alives: away (their nsqds are listed), hidden (no longer)",
+            self.members_absent.clone(),
         );
         metered.register(
             "staleness_milliseconds",
@@ -249,7 +309,7 @@ impl RegistryGauges {
         );
     }
 
-    fn read(&self, registry: &Registry) {
+    fn read(&self, registry: &Registry, lifetimes: Lifetimes) {
         let status: Status = registry.status();
         let gauge = |family: &Gauges, kind: &'static str, value: u64| {
             family.get_or_create(&Kind { kind }).set(whole(value));
@@ -281,15 +341,13 @@ impl RegistryGauges {
             "learner",
             (status.members.len() - voters) as u64,
         );
-        let suspended = registry.read(|db| {
-            let is_suspended = |id| db.member(id).is_some_and(|row| row.suspended);
-            status
-                .members
-                .iter()
-                .filter(|member| is_suspended(member.id))
-                .count()
-        });
-        self.members_suspended.set(whole(suspended as u64));
+        let is_away = |id| registry.read(|db| db.member(id).is_some_and(|row| row.away.is_some()));
+        let is_hidden = |id| registry.read(|db| db.is_hidden(id, lifetimes));
+        let members = || status.members.iter().map(|member| member.id);
+        let away = members().filter(|id| is_away(*id)).count();
+        let hidden = members().filter(|id| is_hidden(*id)).count();
+        gauge(&self.members_absent, "away", away as u64);
+        gauge(&self.members_absent, "hidden", hidden as u64);
         self.staleness_ms
             .set(whole(registry.staleness().as_millis() as u64));
         self.peer_silence_ms.clear();
@@ -321,7 +379,7 @@ mod tests {
         metrics.session(SessionEvent::Attached);
         metrics.session(SessionEvent::Attached);
         metrics.session(SessionEvent::Detached);
-        let text = metrics.text(None, 7);
+        let text = metrics.text(None, Counts::default(), 7);
         for line in [
             r#"nsqlookup_http_requests_total{path="/lookup",code="200"} 2"#,
             r#"nsqlookup_reads_total{kind="stale"} 1"#,

@@ -45,7 +45,7 @@ pub(crate) fn identified(remote: &str, producer: &ProducerId, info: &PeerInfo) {
     );
 }
 
-pub(crate) fn registration(remote: &str, change: Change, topic: &str, channel: Option<&str>) {
+pub(crate) fn registration(remote: SocketAddr, change: Change, topic: &str, channel: Option<&str>) {
     let word = match change {
         Change::Register => "REGISTER",
         Change::Unregister => "UNREGISTER",
@@ -57,7 +57,7 @@ pub(crate) fn registration(remote: &str, change: Change, topic: &str, channel: O
     let subkey = channel.unwrap_or_default();
     tracing::debug!(
         target: TARGET,
-        remote,
+        %remote,
         topic,
         channel,
         "DB: client({remote}) {word} category:{category} key:{topic} subkey:{subkey}"

@@ -51,35 +51,6 @@ fn pings_keep_an_nsqd_listed() {
 }
 
 #[test]
-fn a_newer_session_takes_over_from_one_that_hangs() {
-    let cluster = Cluster::start(3, &[]);
-    let mut older = cluster.members[0].nsqd("h1");
-    older.registered("orders", "");
-    let mut newer = cluster.members[0].nsqd("h1");
-    newer.registered("orders", "");
-    // The older connection is found to be dead only now.
-    older.leave();
-    assert_eq!(newer.command("PING").unwrap(), "OK");
-    for member in &cluster.members {
-        assert_eq!(member.lookup("orders"), listed());
-    }
-    newer.leave();
-    assert_eq!(cluster.members[1].lookup("orders"), hidden());
-}
-
-#[test]
-fn a_session_that_was_superseded_is_told_by_a_close() {
-    let cluster = Cluster::start(1, &[]);
-    let mut older = cluster.members[0].nsqd("h1");
-    let newer = cluster.members[0].nsqd("h1");
-    assert!(
-        older.register("orders", "").is_err(),
-        "the older connection is closed"
-    );
-    drop(newer);
-}
-
-#[test]
 fn what_an_nsqd_does_not_come_back_for_is_detached() {
     let mut cluster = Cluster::start(3, &["--inactive-producer-timeout=2s"]);
     let mut gone = cluster.members[0].nsqd("h1");
@@ -96,7 +67,7 @@ fn what_an_nsqd_does_not_come_back_for_is_detached() {
     );
     let mut back = cluster.members[0].nsqd("h2");
     back.registered("mails", "");
-    wait_until("the orphan is detached", || {
+    wait_until("the abandoned producer is detached", || {
         assert_eq!(back.command("PING").unwrap(), "OK");
         cluster.members[1].lookup("orders") == hidden()
     });
@@ -104,40 +75,57 @@ fn what_an_nsqd_does_not_come_back_for_is_detached() {
     let status = cluster.members[1].status().unwrap();
     assert_eq!(status["attachments"], 1, "not hidden but gone: {status}");
     let metrics = cluster.members[0].get("/metrics").unwrap().body;
-    let counted = r#"nsqlookup_nsqd_session_events_total{kind="orphaned"} 1"#;
+    let counted = r#"nsqlookup_nsqd_session_events_total{kind="abandoned"} 1"#;
     assert!(metrics.lines().any(|line| line == counted), "{metrics}");
 }
 
 #[test]
-fn a_member_that_stays_away_is_suspended_and_resumed() {
-    let mut cluster = Cluster::start(3, &["--inactive-producer-timeout=2s"]);
+fn a_member_that_stays_away_is_hidden_until_it_is_back() {
+    let mut cluster = Cluster::start(3, &["--inactive-producer-timeout=5s"]);
     let away = (cluster.leader() + 1) % 3;
     let present = (away + 1) % 3;
     let mut nsqd = cluster.members[away].nsqd("h1");
     for number in 0..20 {
         nsqd.registered(&format!("t{number}"), "");
     }
+    let before = log_index(&cluster, present);
     cluster.members[away].kill();
+    let absent = |kind: &str| {
+        let metrics = cluster.members[present].get("/metrics").unwrap().body;
+        let name = format!(r#"nsqlookup_members_absent{{kind="{kind}"}} "#);
+        let found = metrics.lines().find_map(|line| line.strip_prefix(&name));
+        found.unwrap().to_string()
+    };
+    assert_eq!((absent("away"), absent("hidden")), ("0".into(), "0".into()));
+    wait_until("it is recorded as away", || absent("away") == "1");
+    assert_eq!(absent("hidden"), "0");
     assert_eq!(
         cluster.members[present].lookup("t7"),
         listed(),
         "the nsqd lives"
     );
-    let before = log_index(&cluster, present);
-    wait_until("the absent member is suspended", || {
+    wait_until("it is away for too long", || {
         cluster.members[present].lookup("t7") == hidden()
     });
-    assert_eq!(
-        log_index(&cluster, present),
-        before + 1,
-        "one event, not one per claim"
-    );
+    assert_eq!(absent("hidden"), "1");
+    // One event for the absence, none for hiding. On a busy machine others may be found away, too.
+    let grown = log_index(&cluster, present) - before;
+    assert!((1..10).contains(&grown), "{grown} entries for 20 claims");
+    for text in [
+        "member away: its nsqds stay listed for now",
+        "member away for too long: its nsqds are hidden until it is back",
+    ] {
+        wait_until(text, || cluster.members[present].log().contains(text));
+    }
 
     cluster.members[away].start();
-    wait_until("the member is resumed", || {
+    wait_until("it is back", || {
         cluster.members[present].lookup("t7") == listed()
     });
-    // It comes back after the restart, as nsqd does within seconds.
+    wait_until("it says so", || {
+        cluster.members[present].log().contains("member back")
+    });
+    // Its nsqd comes back after the restart, as nsqd does within seconds.
     let mut nsqd = Nsqd::identified(cluster.members[away].tcp, "h1").unwrap();
     for number in 0..20 {
         nsqd.registered(&format!("t{number}"), "");
@@ -220,7 +208,7 @@ fn without_a_quorum_reads_are_marked_and_nsqd_is_not_sent_away() {
     );
 
     let started = Instant::now();
-    let answer = nsqd.register("debt", "").unwrap();
+    let answer = nsqd.register("later", "").unwrap();
     assert!(answer.starts_with("E_UNAVAILABLE"), "{answer}");
     assert!(
         started.elapsed() < Duration::from_millis(900),
@@ -228,15 +216,15 @@ fn without_a_quorum_reads_are_marked_and_nsqd_is_not_sent_away() {
         started.elapsed()
     );
     assert_eq!(nsqd.command("PING").unwrap(), "OK");
-    // The debt is paid as soon as there is a quorum, on the same connection.
+    // It is recorded as soon as there is a quorum, on the same connection.
     cluster.members[others[0]].start();
     wait_until("the registration arrives", || {
-        cluster.members[others[0]].lookup("debt") == listed()
+        cluster.members[others[0]].lookup("later") == listed()
     });
     nsqd.registered("after", "");
     let topics = cluster.members[left].get("/topics").unwrap();
     assert_eq!(
-        topics.body, r#"{"topics":["after","debt","orders"]}"#,
+        topics.body, r#"{"topics":["after","later","orders"]}"#,
         "nothing half done"
     );
 }

@@ -22,6 +22,11 @@ fn with_log_format_json_every_line_is_an_object() {
     let port = cluster.members[0].tcp;
     insult(port, b"  V1ESC\x1b[2J\xc2\x9b\x07 \"quoted\\ \xff\n");
     insult(port, b"GET / HTTP/1.1\r\n\r\n");
+    // What is not written yet is lost with the process.
+    wait_until("both are in the log", || {
+        let log = cluster.members[0].log();
+        log.contains("E_INVALID") && log.contains("this is an HTTP request")
+    });
 
     let leader = cluster.leader();
     cluster.members[leader].kill();

@@ -11,7 +11,7 @@ use support::load::lists;
 use support::member::Member;
 use support::nsqd::Nsqd;
 use support::proxy::Link;
-use support::wait_until;
+use support::{wait_for, wait_until};
 
 /// nsqd gives a lookupd one second for each command.
 const NSQD_WAITS: Duration = Duration::from_millis(900);
@@ -101,36 +101,85 @@ fn a_paused_leader_is_replaced_and_does_not_lie_when_it_goes_on() {
     }
 }
 
+/// How often the member has said that another one is away.
+fn away(member: &Member, other: &Member) -> usize {
+    let log = member.log();
+    let lines = log.lines().filter(|line| line.contains("member away: "));
+    let name = format!("member={}", other.name);
+    lines
+        .filter(|line| line.split_whitespace().any(|word| word == name))
+        .count()
+}
+
 /// A process that was stopped has heard nobody, but not because they were silent.
 #[test]
 fn who_was_stopped_takes_nobody_for_dead() {
-    const TIMEOUT: Duration = Duration::from_secs(2);
+    /// Longer than it takes to be found away.
+    const STOPPED: Duration = Duration::from_secs(5);
     let _alone = alone();
-    let faulty = Faulty::start(&["--inactive-producer-timeout=2s"]);
-    let suspended = |member: &Member| member.log().matches("member suspended").count();
-    let leader = faulty.cluster.leader();
+    let (faulty, leader) = start();
     let members = &faulty.cluster.members;
     let [one, other] = [(leader + 1) % 3, (leader + 2) % 3];
     faulty.pause(leader);
-    wait_until("the leader is suspended, by its successor", || {
-        suspended(&members[one]) + suspended(&members[other]) == 1
+    wait_until("its successor records that the leader is away", || {
+        away(&members[one], &members[leader]) == 1 && away(&members[other], &members[leader]) == 1
     });
     faulty.resume(leader);
-    let back = |member: &Member| member.log().contains("its nsqds are listed again");
+    let back = |member: &Member| member.log().contains("member back");
     wait_until("it is back", || {
-        back(&members[one]) || back(&members[other])
+        back(&members[one]) && back(&members[other])
     });
-    assert_eq!(suspended(&members[leader]), 0);
+    for member in members {
+        for taken in [one, other] {
+            let member_name = &member.name;
+            assert_eq!(away(member, &members[taken]), 0, "{member_name}");
+        }
+    }
 
-    let before: usize = members.iter().map(suspended).sum();
+    let all = || -> usize {
+        let pairs = members
+            .iter()
+            .flat_map(|member| members.iter().map(move |of| (member, of)));
+        pairs.map(|(member, of)| away(member, of)).sum()
+    };
+    let before = all();
     (0..3).for_each(|member| faulty.pause(member));
-    std::thread::sleep(2 * TIMEOUT);
+    std::thread::sleep(STOPPED);
     (0..3).for_each(|member| faulty.resume(member));
     let started = Instant::now();
-    while started.elapsed() < TIMEOUT {
+    while started.elapsed() < STOPPED {
         time_to_register(&members[one], "h1", "orders").0.leave();
     }
-    assert_eq!(members.iter().map(suspended).sum::<usize>(), before);
+    assert_eq!(all(), before);
+}
+
+/// What a member has sent to a leader that hangs, it sends to the next one as soon as it knows it.
+#[test]
+fn what_is_under_way_to_a_leader_that_hangs_goes_to_the_next_one() {
+    let _alone = alone();
+    for round in 0..3 {
+        let (faulty, leader) = start();
+        let members = &faulty.cluster.members;
+        let member = &members[(leader + 1) % 3];
+        let mut nsqd = member.nsqd("h1");
+        nsqd.registered("before", "");
+        let id = |member: &Member| member.status().unwrap()["leader"].as_u64();
+        let hanging = id(member);
+        faulty.pause(leader);
+        let answer = nsqd.register("during", "").unwrap();
+        assert!(answer.starts_with("E_UNAVAILABLE"), "{answer}");
+        let known = wait_for("another leader is known", || {
+            let leader = id(member);
+            (leader.is_some() && leader != hanging).then(Instant::now)
+        });
+        let target = "/lookup?topic=during&consistency=stale";
+        wait_until("it is registered", || {
+            member.get(target).is_some_and(|found| lists(&found, "h1"))
+        });
+        let took = known.elapsed();
+        assert!(took < Duration::from_millis(500), "round {round}: {took:?}");
+        faulty.resume(leader);
+    }
 }
 
 #[test]
@@ -152,12 +201,12 @@ fn a_leader_without_a_quorum_says_so_and_the_others_go_on() {
     assert_eq!(strict.status, 503, "{}", strict.body);
     let refused = members[leader].post("/topic/create?topic=refused").unwrap();
     assert_eq!(refused.status, 503, "{}", refused.body);
-    let answer = old.register("debt", "").unwrap();
+    let answer = old.register("later", "").unwrap();
     assert!(answer.starts_with("E_UNAVAILABLE"), "{answer}");
 
     faulty.links.heal();
-    wait_until("it is back and pays its debt", || {
-        let listed = |member| look(member, "debt", "h1") == Seen::Listed;
+    wait_until("it is back, and records what it could not before", || {
+        let listed = |member| look(member, "later", "h1") == Seen::Listed;
         members.iter().all(listed)
     });
     let refused = members[leader].get("/lookup?topic=refused").unwrap();

@@ -4,6 +4,7 @@
 mod support;
 
 use support::cluster::Cluster;
+use support::member::Member;
 use support::wait_until;
 
 #[test]
@@ -76,15 +77,41 @@ fn admin_writes_at_one_member_are_seen_at_the_next() {
             .status,
         200
     );
-    let again = b
-        .post("/channel/delete?topic=orders&channel=billing")
-        .unwrap();
     assert_eq!(
-        (again.status, again.body.as_str()),
-        (404, r#"{"message":"CHANNEL_NOT_FOUND"}"#)
+        b.get("/channels?topic=orders").unwrap().body,
+        r#"{"channels":[]}"#
     );
     assert_eq!(b.post("/topic/delete?topic=orders").unwrap().status, 200);
     assert_eq!(a.get("/topics").unwrap().body, r#"{"topics":[]}"#);
+}
+
+/// nsqadmin asks all its lookupds, and three nsqlookupds would each delete a channel of their own.
+#[test]
+fn a_channel_can_be_deleted_once_at_each_member() {
+    let cluster = Cluster::start(3, &[]);
+    let delete = |member: &Member, channel: &str| {
+        let target = format!("/channel/delete?topic=orders&channel={channel}");
+        let answer = member.post(&target).unwrap();
+        (answer.status, answer.body)
+    };
+    let ok = || (200, String::new());
+    let unknown = || (404, r#"{"message":"CHANNEL_NOT_FOUND"}"#.to_string());
+    let mut nsqd = cluster.members[2].nsqd("h1");
+    nsqd.registered("orders", "billing");
+    for member in &cluster.members {
+        assert_eq!(delete(member, "billing"), ok(), "{}", member.name);
+        assert_eq!(delete(member, "unknown"), unknown(), "{}", member.name);
+    }
+    for member in &cluster.members {
+        assert_eq!(delete(member, "billing"), unknown(), "{}", member.name);
+    }
+    // One that exists again is deleted again.
+    nsqd.registered("orders", "billing");
+    for member in &cluster.members {
+        assert_eq!(delete(member, "billing"), ok(), "{}", member.name);
+    }
+    let channels = cluster.members[0].get("/channels?topic=orders").unwrap();
+    assert_eq!(channels.body, r#"{"channels":[]}"#);
 }
 
 #[test]
@@ -111,22 +138,6 @@ fn an_old_claim_that_is_not_repeated_goes_at_the_first_ping() {
         cluster.members[1].lookup("dropped") == Some(vec![])
     });
     assert_eq!(cluster.members[1].lookup("kept").unwrap(), ["h1"]);
-}
-
-#[test]
-fn a_claim_that_is_about_to_be_released_is_made_anew() {
-    let cluster = Cluster::start(3, &[]);
-    for (number, member) in cluster.members.iter().cycle().take(30).enumerate() {
-        let topic = format!("t{number}");
-        let mut older = member.nsqd("h1");
-        older.registered(&topic, "billing");
-        // The PING says that this is all it has; then it turns out that it has the topic, too.
-        let mut newer = member.nsqd("h1");
-        assert_eq!(newer.command("PING").unwrap(), "OK");
-        newer.registered(&topic, "billing");
-        assert_eq!(member.lookup(&topic).unwrap(), ["h1"], "{topic}");
-        newer.leave();
-    }
 }
 
 #[test]

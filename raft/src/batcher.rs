@@ -1,258 +1,263 @@
 //! A member's side of a write: one ordered batch in flight, repeated until its fate is known.
 //!
-//! Events wait here in the order in which sessions and handlers submitted them. An event is
-//! never taken back: who gives up waiting for it leaves a debt that the member keeps paying.
+//! A batch is made when the one before is decided, of what the sessions' [`Owner`] finds missing in
+//! the registry at that moment, and of the requests that wait. So nothing queues up behind a batch
+//! in flight but the wish for it, and what is no longer wanted is never proposed.
 
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use raftlookupd_storage::event::{BatchResult, Event, MemberBatch, Refusal};
 use raftlookupd_storage::registration::MemberId;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
-use crate::error::{Error, Result};
+use crate::barrier::Barrier;
+use crate::cluster_clock::ClusterClock;
+use crate::error::Result;
 use crate::leader_link::LeaderLink;
+use crate::owner::{Room, SharedOwner};
+use crate::registry_state::RegistryState;
+use crate::requests::{Fate, Pending, Requests};
 use crate::transitions::{Ending, Failure};
 
-/// Events of one batch; with [`BATCH_BYTES`], what one member adds to a log entry.
-const BATCH_EVENTS: usize = 4096;
-
-/// An entry has to reach the followers within a heartbeat interval.
-const BATCH_BYTES: usize = 128 * 1024;
-
-/// What may wait without a quorum: some hundred thousand registrations. nsqds beyond that are
-/// turned away, and register anew when they come back.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// What one member adds to a log entry, which has to reach the followers within a heartbeat
+/// interval.
+const ROOM: Room = Room {
+    events: 4096,
+    bytes: 128 * 1024,
+};
 
 /// How long to wait before a batch is repeated when nothing says that it would go better now.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The fate of a submitted event: `Ok` when it is committed. Dropping it changes nothing about
-/// the event.
-#[derive(Debug)]
-pub struct Pending {
-    fate: oneshot::Receiver<std::result::Result<(), Refusal>>,
-    ordinal: u64,
+/// The sequence number of the first batch of an incarnation.
+const FENCE: u64 = 1;
+
+/// For one attempt to make sure that this member knows the cluster's time and state.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// What the batcher works with.
+pub(crate) struct Parts {
+    pub(crate) member: MemberId,
+    /// Grows when the process starts and when a snapshot replaces the registry.
+    pub(crate) incarnation: watch::Receiver<u64>,
+    pub(crate) owner: SharedOwner,
+    pub(crate) state: Arc<RegistryState>,
+    pub(crate) link: LeaderLink,
+    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) clock: Arc<ClusterClock>,
+    pub(crate) failure: Failure,
 }
 
-impl Pending {
-    /// The event's place among all that this member submitted; see
-    /// [`Registry::is_decided`](crate::Registry::is_decided).
-    pub fn ordinal(&self) -> u64 {
-        self.ordinal
-    }
-}
-
-impl Future for Pending {
-    type Output = Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.fate)
-            .poll(context)
-            .map(|fate| match fate {
-                Ok(fate) => fate.map_err(Error::Refused),
-                Err(_) => Err(Error::OutcomeUnknown),
-            })
-    }
-}
-
-type Fate = oneshot::Sender<std::result::Result<(), Refusal>>;
-
-/// The queue of one member's events.
+/// What others see of the batcher.
 pub(crate) struct Batcher {
-    member: MemberId,
-    incarnation: u64,
-    queue: Mutex<Queue>,
-    arrived: Notify,
-    /// Events whose fate is known: the first so many that were submitted.
-    decided: AtomicU64,
+    requests: Requests,
+    arrived: Arc<Notify>,
+    /// A batch is wanted even if it is empty.
+    present: AtomicBool,
+    /// Events that were committed.
+    committed: AtomicU64,
+    /// Events in the batch in flight.
+    in_flight: AtomicU64,
 }
 
-#[derive(Default)]
-struct Queue {
-    events: VecDeque<(Event, Fate)>,
-    bytes: usize,
-    submitted: u64,
-    closed: bool,
+/// A batch on its way, and who waits for the requests in it.
+struct Flight {
+    batch: MemberBatch,
+    fates: Vec<Fate>,
 }
 
 impl Batcher {
     /// Starts the task that sends batches; it ends with [`Batcher::close`], or when it turns out
     /// that this process must not speak for the member.
-    pub(crate) fn start(
-        member: MemberId,
-        incarnation: u64,
-        link: LeaderLink,
-        failure: Failure,
-        tasks: &mut JoinSet<()>,
-    ) -> Arc<Self> {
+    pub(crate) fn start(parts: Parts, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let batcher = Arc::new(Batcher {
-            member,
-            incarnation,
-            queue: Mutex::default(),
-            arrived: Notify::new(),
-            decided: AtomicU64::new(0),
+            requests: Requests::default(),
+            arrived: parts.owner.waker().clone(),
+            present: AtomicBool::new(false),
+            committed: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
         });
-        tasks.spawn(batcher.clone().run(link, failure));
+        tasks.spawn(batcher.clone().run(parts));
         batcher
     }
 
-    /// Queues an event behind all others of this member.
+    /// Queues an event behind other requests.
     ///
     /// # Errors
-    /// [`Error::QueueFull`], [`Error::Stopping`]; the event is not queued then.
+    /// As [`Requests::push`].
     pub(crate) fn submit(&self, event: Event) -> Result<Pending> {
-        let (fate, pending) = oneshot::channel();
-        let mut queue = self.queue();
-        if queue.closed {
-            return Err(Error::Stopping);
-        }
-        let bytes = size_of(&event);
-        // The end of a session must not be lost; there is one for each at most.
-        let must_pass = matches!(event, Event::Detach { .. });
-        if queue.bytes + bytes > QUEUE_BYTES && !must_pass {
-            return Err(Error::QueueFull);
-        }
-        queue.bytes += bytes;
-        queue.submitted += 1;
-        let ordinal = queue.submitted;
-        queue.events.push_back((event, fate));
-        drop(queue);
+        let pending = self.requests.push(event)?;
         self.arrived.notify_one();
-        Ok(Pending {
-            fate: pending,
-            ordinal,
-        })
+        Ok(pending)
     }
 
-    /// Takes no more events and sends none; what waits is left undone.
+    /// Has a batch proposed, an empty one if need be: it ends this member's being away.
+    pub(crate) fn show_presence(&self) {
+        self.present.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more requests and sends no more batches.
     pub(crate) fn close(&self) {
-        self.queue().closed = true;
+        self.requests.close();
         self.arrived.notify_one();
     }
 
-    /// Events that wait, and events committed since the start.
+    /// Events that wait to be committed, and events committed since the start.
     pub(crate) fn counts(&self) -> (usize, u64) {
-        (
-            self.queue().events.len(),
-            self.decided.load(Ordering::Acquire),
-        )
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let waiting = self.requests.len() + usize::try_from(in_flight).unwrap_or(usize::MAX);
+        (waiting, self.committed.load(Ordering::Relaxed))
     }
 
-    async fn run(self: Arc<Self>, link: LeaderLink, failure: Failure) {
-        let mut sequence = 0;
-        while let Some((events, fates)) = self.next_batch().await {
-            sequence += 1;
-            let batch = MemberBatch {
-                member: self.member,
-                incarnation: self.incarnation,
-                sequence,
-                events,
+    async fn run(self: Arc<Self>, parts: Parts) {
+        let mut incarnations = parts.incarnation.clone();
+        loop {
+            let incarnation = *incarnations.borrow_and_update();
+            let ended = tokio::select! {
+                biased;
+                ended = self.live(&parts, incarnation) => ended,
+                changed = incarnations.changed() => changed.is_err(),
             };
-            let Some(result) = self.deliver(&link, &batch).await else {
+            if ended {
                 return;
-            };
-            let refused = match result {
-                BatchResult::Applied { refused } => refused,
-                BatchResult::Superseded => {
-                    self.close();
-                    let reason = "this member was removed from the cluster, \
-                                  or another process runs on a copy of its data";
-                    failure.send_replace(Some(Ending::Member(reason.into())));
-                    return;
-                }
-            };
-            self.decided
-                .fetch_add(fates.len() as u64, Ordering::Release);
-            let mut refused = refused.into_iter().peekable();
-            for (position, fate) in (0u32..).zip(fates) {
-                let refusal = refused.next_if(|(refused, _)| *refused == position);
-                // Nobody may be waiting any more.
-                let _ = fate.send(refusal.map_or(Ok(()), |(_, refusal)| Err(refusal)));
             }
         }
+    }
+
+    /// Proposes as this incarnation; `true` if nothing more is to be proposed. Dropped when a new
+    /// incarnation begins: what was in flight then is fenced by the first batch of that.
+    async fn live(&self, parts: &Parts, incarnation: u64) -> bool {
+        // The first batch carries the time, so it must be known.
+        if !self.catch_up(parts).await || !self.fence(parts, incarnation).await {
+            return true;
+        }
+        // Earlier incarnations change nothing from here on, and what they did is seen.
+        if !self.catch_up(parts).await {
+            return true;
+        }
+        let mut sequence = FENCE;
+        loop {
+            sequence += 1;
+            let Some(flight) = self.next_batch(parts, incarnation, sequence).await else {
+                return true;
+            };
+            let Some(result) = self.deliver(&parts.link, &flight.batch).await else {
+                return true;
+            };
+            match result {
+                BatchResult::Applied { refused } => self.settle(parts, flight, &refused),
+                BatchResult::Superseded => return !self.superseded(parts),
+            }
+        }
+    }
+
+    /// Waits until this member knows the cluster's time and state; `false` when closed.
+    async fn catch_up(&self, parts: &Parts) -> bool {
+        while parts.barrier.wait(CATCH_UP).await.is_err() {
+            if self.requests.is_closed() {
+                return false;
+            }
+            parts.link.leader_changed(RETRY).await;
+        }
+        true
+    }
+
+    /// Proposes the first batch of an incarnation, without events; `false` if nothing more is to
+    /// be proposed.
+    async fn fence(&self, parts: &Parts, incarnation: u64) -> bool {
+        let batch = MemberBatch {
+            member: parts.member,
+            incarnation,
+            sequence: FENCE,
+            at: parts.clock.now(),
+            events: Vec::new(),
+        };
+        match self.deliver(&parts.link, &batch).await {
+            Some(BatchResult::Applied { .. }) => true,
+            Some(BatchResult::Superseded) => self.superseded(parts),
+            None => false,
+        }
+    }
+
+    /// This process must not speak for the member.
+    fn superseded(&self, parts: &Parts) -> bool {
+        self.close();
+        let reason = "this member was removed from the cluster, \
+                      or another process runs on a copy of its data";
+        let ending = Ending::Member(reason.into());
+        parts.failure.send_replace(Some(ending));
+        false
     }
 
     /// Waits for events; `None` when the batcher is closed.
-    async fn next_batch(&self) -> Option<(Vec<Event>, Vec<Fate>)> {
+    async fn next_batch(&self, parts: &Parts, incarnation: u64, sequence: u64) -> Option<Flight> {
         loop {
-            {
-                let mut queue = self.queue();
-                if queue.closed {
-                    return None;
-                }
-                let mut batch = (Vec::new(), Vec::new());
-                let mut bytes = 0;
-                while batch.0.len() < BATCH_EVENTS
-                    && bytes < BATCH_BYTES
-                    && let Some((event, fate)) = queue.events.pop_front()
-                {
-                    bytes += size_of(&event);
-                    batch.0.push(event);
-                    batch.1.push(fate);
-                }
-                queue.bytes -= bytes;
-                if !batch.0.is_empty() {
-                    return Some(batch);
-                }
+            if self.requests.is_closed() {
+                return None;
             }
-            self.arrived.notified().await;
+            let present = self.present.swap(false, Ordering::AcqRel);
+            let at = parts.clock.now();
+            let (mut events, has_more) = {
+                let mut owner = parts.owner.lock();
+                let events = parts.state.read(|db| owner.propose(sequence, at, ROOM, db));
+                (events, owner.has_more())
+            };
+            let (requested, fates) = self.requests.take();
+            events.extend(requested);
+            if !events.is_empty() || present {
+                self.in_flight.store(events.len() as u64, Ordering::Relaxed);
+                let batch = MemberBatch {
+                    member: parts.member,
+                    incarnation,
+                    sequence,
+                    at,
+                    events,
+                };
+                return Some(Flight { batch, fates });
+            }
+            match has_more {
+                true => tokio::task::yield_now().await,
+                false => self.arrived.notified().await,
+            }
         }
     }
 
-    /// Repeats the batch until a leader says what became of it; `None` when closed.
+    /// Repeats the batch until a leader says what became of it; `None` when closed. A new leader
+    /// is asked as soon as it is known: the old one may hang.
     async fn deliver(&self, link: &LeaderLink, batch: &MemberBatch) -> Option<BatchResult> {
         loop {
-            if let Some(result) = link.submit(batch).await {
+            let leader = link.leader_id();
+            let result = tokio::select! {
+                result = link.submit(batch) => result,
+                () = link.another_leader(leader) => continue,
+            };
+            if let Some(result) = result {
                 return Some(result);
             }
-            if self.queue().closed {
+            if self.requests.is_closed() {
                 return None;
             }
             link.leader_changed(RETRY).await;
         }
     }
 
-    fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The requests come last in a batch.
+    fn settle(&self, parts: &Parts, flight: Flight, refused: &[(u32, Refusal)]) {
+        let count = flight.batch.events.len();
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.committed.fetch_add(count as u64, Ordering::Relaxed);
+        parts.owner.lock().committed(flight.batch.sequence, refused);
+        let first = count - flight.fates.len();
+        for (position, fate) in (first..).zip(flight.fates) {
+            let refusal = refused
+                .iter()
+                .find(|(refused, _)| usize::try_from(*refused).is_ok_and(|at| at == position));
+            // Nobody may be waiting any more.
+            let _ = fate.send(refusal.map_or(Ok(()), |(_, refusal)| Err(*refusal)));
+        }
     }
-}
-
-/// Roughly what an event takes in memory and on the wire.
-fn size_of(event: &Event) -> usize {
-    let names = match event {
-        Event::Attach {
-            producer,
-            remote_address,
-            info,
-            ..
-        } => {
-            producer.broadcast_address.len()
-                + remote_address.len()
-                + info.hostname.len()
-                + info.version.len()
-                + info.topology_zone.len()
-                + info.topology_region.len()
-        }
-        Event::Claim { topic, channel, .. } | Event::Release { topic, channel, .. } => {
-            topic.len() + channel.as_ref().map_or(0, String::len)
-        }
-        Event::CreateChannel { topic, channel } | Event::DeleteChannel { topic, channel } => {
-            topic.len() + channel.len()
-        }
-        Event::CreateTopic { topic } | Event::DeleteTopic { topic } => topic.len(),
-        Event::Tombstone { topic, node, .. } => topic.len() + node.len(),
-        Event::Detach { .. }
-        | Event::SetActive { .. }
-        | Event::SuspendMember { .. }
-        | Event::ResumeMember { .. }
-        | Event::RemoveMember { .. }
-        | Event::Sweep => 0,
-    };
-    names + 48
 }

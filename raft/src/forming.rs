@@ -130,6 +130,7 @@ pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNo
 
 /// Asks the leader to note this member's address and to make it a voter, until both is so.
 pub(crate) async fn take_place(
+    hello: Hello,
     me: Promote,
     raft: &Raft,
     membership: &Membership,
@@ -152,7 +153,13 @@ pub(crate) async fn take_place(
                 let done = peers.call(leader, &node.address, me.clone(), CHANGE).await;
                 done.map_err(|error| error.to_string())
             }
-            None => Err("no leader is known".into()),
+            None => match others_leader(&hello, me.id, &metrics, peers).await {
+                Some((leader, address)) => {
+                    let done = peers.call(leader, &address, me.clone(), CHANGE).await;
+                    done.map_err(|error| error.to_string())
+                }
+                None => Err("no leader is known".into()),
+            },
         };
         if let Err(error) = asked
             && reminded.elapsed() > REMIND
@@ -162,6 +169,29 @@ pub(crate) async fn take_place(
         }
         tokio::time::sleep(RETRY).await;
     }
+}
+
+/// The leader that another member knows, with its address: no leader can reach a member that has
+/// moved, and one that restarts may not know whom it followed.
+async fn others_leader(
+    hello: &Hello,
+    me: MemberId,
+    metrics: &RaftMetrics,
+    peers: &PeerClient,
+) -> Option<(MemberId, String)> {
+    let members = metrics.membership_config.membership().nodes();
+    for (_, node) in members.filter(|(id, _)| **id != me) {
+        let answer = peers.ask(&node.address, hello, ANSWER).await.ok();
+        let formed = answer.and_then(|answer| answer.formed);
+        let leader = formed.and_then(|formed| {
+            let mut members = formed.members.into_iter();
+            members.find(|(id, _)| Some(*id) == formed.leader)
+        });
+        if let Some((id, leader)) = leader.filter(|(id, _)| *id != me) {
+            return Some((id, leader.address));
+        }
+    }
+    None
 }
 
 /// Whether the member votes, is known at its address, and is the only one of its name.

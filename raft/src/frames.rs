@@ -152,50 +152,65 @@ mod tests {
         (Frames::new(dialled.unwrap(), 1000), accepted.unwrap().0)
     }
 
+    /// Fails if the test hangs.
+    async fn in_time(test: impl Future<Output = ()>) {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), test);
+        ended.await.expect("the test hangs");
+    }
+
     #[tokio::test]
     async fn frames_arrive_in_pieces_and_together() {
-        let (mut frames, mut peer) = pair().await;
-        let sent = ["one", "two", "three"].map(|text| to_frame(&text).unwrap());
-        let bytes = sent.concat();
-        let (first, rest) = bytes.split_at(5);
-        peer.write_all(first).await.unwrap();
-        let early = tokio::time::timeout(std::time::Duration::from_millis(20), async {
-            frames.receive::<String>().await
-        });
-        early.await.unwrap_err();
-        peer.write_all(rest).await.unwrap();
-        for expected in ["one", "two", "three"] {
-            assert_eq!(frames.receive::<String>().await.unwrap(), expected);
-        }
+        in_time(async {
+            let (mut frames, mut peer) = pair().await;
+            let sent = ["one", "two", "three"].map(|text| to_frame(&text).unwrap());
+            let bytes = sent.concat();
+            let (first, rest) = bytes.split_at(5);
+            peer.write_all(first).await.unwrap();
+            let early = tokio::time::timeout(std::time::Duration::from_millis(20), async {
+                frames.receive::<String>().await
+            });
+            early.await.unwrap_err();
+            peer.write_all(rest).await.unwrap();
+            for expected in ["one", "two", "three"] {
+                assert_eq!(frames.receive::<String>().await.unwrap(), expected);
+            }
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn what_is_no_frame_of_ours_ends_the_connection() {
-        for (bytes, expected) in [
-            (1001u32.to_be_bytes().to_vec(), io::ErrorKind::InvalidData),
-            ([0, 0, 0, 2, 9, 9].to_vec(), io::ErrorKind::Other),
-            ([0, 0, 0, 2, 9].to_vec(), io::ErrorKind::UnexpectedEof),
-        ] {
-            let (mut frames, mut peer) = pair().await;
-            peer.write_all(&bytes).await.unwrap();
-            drop(peer);
-            let error = frames.receive::<String>().await.unwrap_err();
-            assert_eq!(error.kind(), expected, "{bytes:?}");
-        }
+        in_time(async {
+            for (bytes, expected) in [
+                (1001u32.to_be_bytes().to_vec(), io::ErrorKind::InvalidData),
+                ([0, 0, 0, 2, 9, 9].to_vec(), io::ErrorKind::Other),
+                ([0, 0, 0, 2, 9].to_vec(), io::ErrorKind::UnexpectedEof),
+            ] {
+                let (mut frames, mut peer) = pair().await;
+                peer.write_all(&bytes).await.unwrap();
+                drop(peer);
+                let error = frames.receive::<String>().await.unwrap_err();
+                assert_eq!(error.kind(), expected, "{bytes:?}");
+            }
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn an_open_connection_is_one_on_which_nothing_was_said() {
-        let (frames, mut peer) = pair().await;
-        assert!(frames.is_open());
-        peer.write_all(b"x").await.unwrap();
-        let error = frames.interrupted().await;
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-        assert!(!frames.is_open());
-        let (frames, peer) = pair().await;
-        drop(peer);
-        let error = frames.interrupted().await;
-        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-        assert!(!frames.is_open());
+        in_time(async {
+            let (frames, mut peer) = pair().await;
+            assert!(frames.is_open());
+            peer.write_all(b"x").await.unwrap();
+            let error = frames.interrupted().await;
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+            assert!(!frames.is_open());
+            let (frames, peer) = pair().await;
+            drop(peer);
+            let error = frames.interrupted().await;
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            assert!(!frames.is_open());
+        })
+        .await;
     }
 }

@@ -7,6 +7,7 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::record_file::RecordFile;
 use raftlookupd_storage::registration::MemberId;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 use crate::forming::Forming;
@@ -21,7 +22,8 @@ pub(crate) struct Identity {
     pub(crate) instance: u128,
     /// The operator's name for the member.
     pub(crate) name: String,
-    /// Counts the starts of the process on this data path, from 1.
+    /// Counts the incarnations of the member on this data path, from 1: one for each start of the
+    /// process, and for each snapshot that replaced its registry.
     pub(crate) incarnation: u64,
     /// The cluster that it belongs to, once it does.
     pub(crate) membership: Option<OwnMembership>,
@@ -42,6 +44,45 @@ pub(crate) struct OwnMembership {
 /// The identity on disk.
 pub(crate) struct IdentityFile {
     file: RecordFile,
+}
+
+/// The incarnation of this member: one for each start of its process, and for each snapshot that
+/// replaces its registry. On disk before anything is proposed as it.
+pub(crate) struct Incarnation {
+    file: IdentityFile,
+    identity: Identity,
+    current: watch::Sender<u64>,
+}
+
+impl Incarnation {
+    /// The incarnation that this start has begun.
+    pub(crate) fn of(file: IdentityFile, identity: Identity) -> Self {
+        let current = watch::Sender::new(identity.incarnation);
+        Incarnation {
+            file,
+            identity,
+            current,
+        }
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.current.subscribe()
+    }
+
+    /// Begins the next one.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn next(&mut self) -> raftlookupd_storage::Result<u64> {
+        self.identity.incarnation += 1;
+        self.file.save(&self.identity)?;
+        Ok(self.identity.incarnation)
+    }
+
+    /// Whoever proposes does so as the current incarnation from now on.
+    pub(crate) fn announce(&self) {
+        self.current.send_replace(self.identity.incarnation);
+    }
 }
 
 impl IdentityFile {
@@ -83,9 +124,8 @@ impl IdentityFile {
     /// Durable when it returns.
     ///
     /// # Errors
-    /// [`Error::Storage`].
-    pub(crate) fn save(&self, identity: &Identity) -> Result<()> {
-        self.file.save(&encode("an identity", identity)?)?;
-        Ok(())
+    /// It cannot be written.
+    pub(crate) fn save(&self, identity: &Identity) -> raftlookupd_storage::Result<()> {
+        self.file.save(&encode("an identity", identity)?)
     }
 }

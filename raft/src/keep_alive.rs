@@ -1,20 +1,19 @@
-//! Which members are alive, as far as lookups are concerned. Nothing of this is logged but the
-//! two transitions.
+//! Keep-alives: every member sends them to the leader, which records who is away.
 //!
-//! A member whose process is gone cannot tell that its nsqds are: its attachments stay listed,
-//! since the nsqds most likely live. When it stays away for as long as a silent nsqd is listed,
-//! the leader has it suspended: one event hides all its attachments, and one resumes them.
-//!
-//! Only monotonic time counts. A new leader has heard nobody yet, so it first grants every
-//! member a full timeout.
+//! A member whose process is gone cannot say so: its attachments stay listed, since its nsqds most
+//! likely live. Being recorded as away hides nothing by itself; the registry hides what is away for
+//! too long, and takes what an nsqd gives up elsewhere meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration_db::Lifetimes;
 
+use crate::absence::{Absence, Seen};
+use crate::batcher::Batcher;
 use crate::cluster_clock::ClusterClock;
 use crate::peer_client::PeerClient;
 use crate::peer_message::KeepAlive;
@@ -27,77 +26,83 @@ use crate::types::{Raft, RaftMetrics};
 /// A leader that has not heard a quorum for so long judges nobody: it is the one cut off.
 const QUORUM: Duration = Duration::from_secs(1);
 
-/// At most this long between two signs of life; less when the timeout is short.
+/// Between two keep-alives.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Without a leader it is looked for this often: the first sign of life brings the cluster's time.
+/// Without a leader it is looked for this often: the first keep-alive brings the cluster's time.
 const NO_LEADER: Duration = Duration::from_millis(50);
 
-/// A sign of life that is not heard by then is not waited for.
+/// A keep-alive that is not answered by then is not waited for.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// What the leader has heard of the members.
+/// When the leader last received a keep-alive of each member.
 #[derive(Default)]
-pub(crate) struct SignsOfLife(Mutex<BTreeMap<MemberId, Instant>>);
+pub(crate) struct KeepAlives(Mutex<BTreeMap<MemberId, Instant>>);
 
-impl SignsOfLife {
-    pub(crate) fn hear(&self, member: MemberId) {
-        self.heard().insert(member, Instant::now());
+impl KeepAlives {
+    pub(crate) fn received(&self, member: MemberId) {
+        self.last_received().insert(member, Instant::now());
     }
 
     fn last(&self, member: MemberId) -> Option<Instant> {
-        self.heard().get(&member).copied()
+        self.last_received().get(&member).copied()
     }
 
-    fn heard(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberId, Instant>> {
+    fn last_received(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberId, Instant>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One member's part: gives signs of life, and judges those of the others while it leads.
+/// One member's part: sends keep-alives, and records who is away while it leads.
 pub(crate) struct Liveness {
     pub(crate) me: MemberId,
     pub(crate) raft: Raft,
     pub(crate) peers: PeerClient,
     pub(crate) state: Arc<RegistryState>,
     pub(crate) proposer: Arc<Proposer>,
-    pub(crate) signs: Arc<SignsOfLife>,
+    pub(crate) batcher: Arc<Batcher>,
+    pub(crate) keep_alives: Arc<KeepAlives>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) quorum_contact: Arc<QuorumContact>,
     pub(crate) clock: Arc<ClusterClock>,
-    /// How long a member may be silent.
+    /// For how long a member may be away before its nsqds are hidden.
     pub(crate) timeout: Duration,
+}
+
+/// What has been logged.
+#[derive(Default)]
+struct Logged {
+    away: BTreeSet<MemberId>,
+    hidden: BTreeSet<MemberId>,
 }
 
 impl Liveness {
     /// Runs for as long as the member does.
     pub(crate) async fn run(self) {
-        let interval = INTERVAL
-            .min(self.timeout / 5)
-            .max(Duration::from_millis(10));
-        let mut leading_since = None;
-        let mut last_turn = Instant::now();
+        let mut absence = Absence::default();
+        let mut logged = Logged::default();
         loop {
-            // A process that was stopped for so long has heard nobody, and not because they were
-            // silent.
-            if last_turn.elapsed() > interval + self.timeout / 2 {
-                leading_since = None;
-            }
-            last_turn = Instant::now();
             let metrics = self.raft.metrics().borrow().clone();
             if metrics.current_leader == Some(self.me) {
-                self.signs.hear(self.me);
-                let since = *leading_since.get_or_insert_with(Instant::now);
                 if self.has_quorum(&metrics) {
-                    self.judge(&metrics, since).await;
+                    self.judge(&metrics, &mut absence).await;
+                } else {
+                    absence.not_leading();
                 }
             } else {
-                leading_since = None;
-                self.give_sign(&metrics).await;
+                absence.not_leading();
+                self.send_keep_alive(&metrics).await;
+            }
+            self.log_absence(&metrics, &mut logged);
+            let is_away = |db: &raftlookupd_storage::registration_db::RegistrationDb| {
+                db.member(self.me).is_some_and(|row| row.away.is_some())
+            };
+            if self.state.read(is_away) {
+                self.batcher.show_presence();
             }
             let pause = match metrics.current_leader {
-                Some(_) => interval,
-                None => interval.min(NO_LEADER),
+                Some(_) => INTERVAL,
+                None => NO_LEADER,
             };
             tokio::time::sleep(pause).await;
         }
@@ -108,7 +113,7 @@ impl Liveness {
         age.is_some_and(|age| age < QUORUM)
     }
 
-    async fn give_sign(&self, metrics: &RaftMetrics) {
+    async fn send_keep_alive(&self, metrics: &RaftMetrics) {
         let membership = metrics.membership_config.membership();
         let leader = metrics.current_leader;
         let Some((leader, node)) = leader.and_then(|id| Some((id, membership.get_node(&id)?)))
@@ -116,10 +121,13 @@ impl Liveness {
             return;
         };
         let asked = Instant::now();
-        let sign = KeepAlive { member: self.me };
-        let given = self.peers.call(leader, &node.address, sign, ANSWER).await;
-        match given {
-            // It may have lain here while this member was stopped.
+        let message = KeepAlive { member: self.me };
+        let answer = self
+            .peers
+            .call(leader, &node.address, message, ANSWER)
+            .await;
+        match answer {
+            // The reply may have sat in the socket buffer while this process was suspended.
             Ok(_) if asked.elapsed() > ANSWER => {}
             Ok(word) => {
                 self.clock.take_over(word.time);
@@ -130,58 +138,55 @@ impl Liveness {
                 }
             }
             Err(error) => {
-                tracing::debug!(leader, %error, "the leader did not hear our sign of life");
+                tracing::debug!(leader = node.name, %error, "keep-alive not acknowledged");
             }
         }
     }
 
-    async fn judge(&self, metrics: &RaftMetrics, leading_since: Instant) {
-        let mut found = Vec::new();
-        for (member, node) in metrics.membership_config.nodes() {
-            let suspended = self
-                .state
-                .read(|db| db.member(*member).is_some_and(|row| row.suspended));
-            let heard = self.signs.last(*member);
-            let heard = heard.filter(|heard| *heard >= leading_since);
-            let silence = heard.unwrap_or(leading_since).elapsed();
-            let event = match suspended {
-                false if silence > self.timeout && *member != self.me => {
-                    tracing::warn!(
-                        member = node.name,
-                        ?silence,
-                        "member suspended: its nsqds are hidden until it is back"
-                    );
-                    Event::SuspendMember { member: *member }
-                }
-                true if heard.is_some() && silence < self.timeout => {
-                    tracing::info!(
-                        member = node.name,
-                        "member is back, its nsqds are listed again"
-                    );
-                    Event::ResumeMember { member: *member }
-                }
-                _ => continue,
-            };
-            found.push(event);
-        }
+    async fn judge(&self, metrics: &RaftMetrics, absence: &mut Absence) {
+        let others = metrics.membership_config.nodes();
+        let others = others.filter(|(member, _)| **member != self.me);
+        let seen: Vec<Seen> = self.state.read(|db| {
+            others
+                .map(|(member, _)| Seen {
+                    member: *member,
+                    heard: self
+                        .keep_alives
+                        .last(*member)
+                        .max(self.quorum_contact.last_accepted(*member)),
+                    settled: db.member(*member).is_none_or(|row| row.away.is_some()),
+                })
+                .collect()
+        });
+        let led_before = self.leader_contact.heard();
+        let absent = absence.judge(Instant::now(), led_before, &seen);
+        let at = self.clock.now();
+        let mut noticed: Vec<Event> = absent
+            .iter()
+            .map(|absent| Event::Away {
+                member: absent.member,
+                last_heard: at.saturating_sub(millis(absent.silence)),
+                at,
+            })
+            .collect();
         for member in self.left_behind(metrics) {
             tracing::warn!(
                 member,
                 "the member has left the cluster: its nsqds go with it"
             );
-            found.push(Event::RemoveMember { member });
+            noticed.push(Event::RemoveMember { member });
         }
-        if found.is_empty() {
+        if noticed.is_empty() {
             return;
         }
         // Judged again at the next turn, should it not be committed; the events are idempotent.
-        if let Err(error) = self.proposer.submit_own(found).await {
-            tracing::warn!(%error, "could not say what became of a member");
+        if let Err(error) = self.proposer.submit_own(noticed).await {
+            tracing::warn!(%error, "absence of a member not recorded yet");
         }
     }
 
-    /// Members that the registry knows and the cluster does not know any more. The leader that
-    /// removed them may have died before it said so.
+    /// Members that the registry knows and the cluster does not know any longer. The leader that
+    /// removed them may have died before it recorded that.
     fn left_behind(&self, metrics: &RaftMetrics) -> Vec<MemberId> {
         let membership = metrics.membership_config.membership();
         self.state.read(|db| {
@@ -189,4 +194,47 @@ impl Liveness {
             db.present_members().filter(gone).collect()
         })
     }
+
+    /// One line for each transition, at every member.
+    fn log_absence(&self, metrics: &RaftMetrics, logged: &mut Logged) {
+        let lifetimes = Lifetimes {
+            now: self.clock.now(),
+            tombstone: 0,
+            away: millis(self.timeout),
+        };
+        let (mut away, mut hidden) = (BTreeSet::new(), BTreeSet::new());
+        for (id, node) in metrics.membership_config.nodes() {
+            let member = node.name.as_str();
+            let (is_away, is_hidden, nsqds) = self.state.read(|db| {
+                let is_away = db.member(*id).is_some_and(|row| row.away.is_some());
+                (
+                    is_away,
+                    db.is_hidden(*id, lifetimes),
+                    db.attachments_at(*id),
+                )
+            });
+            if is_away && !logged.away.contains(id) {
+                tracing::warn!(member, nsqds, "member away: its nsqds stay listed for now");
+            }
+            if is_hidden && !logged.hidden.contains(id) {
+                let timeout_s = self.timeout.as_secs();
+                tracing::warn!(
+                    member,
+                    nsqds,
+                    timeout_s,
+                    "member away for too long: its nsqds are hidden until it is back"
+                );
+            }
+            if !is_away && logged.away.contains(id) {
+                tracing::info!(member, nsqds, "member back");
+            }
+            away.extend(is_away.then_some(*id));
+            hidden.extend(is_hidden.then_some(*id));
+        }
+        *logged = Logged { away, hidden };
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

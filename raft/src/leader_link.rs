@@ -71,6 +71,22 @@ impl LeaderLink {
         let _ = tokio::time::timeout(at_most, changed).await;
     }
 
+    /// The leader as this member knows it.
+    pub(crate) fn leader_id(&self) -> Option<MemberId> {
+        self.raft.metrics().borrow().current_leader
+    }
+
+    /// Resolves when a leader other than this one is known.
+    pub(crate) async fn another_leader(&self, than: Option<MemberId>) {
+        let mut metrics = self.raft.metrics();
+        let another = |leader: Option<MemberId>| leader.is_some() && leader != than;
+        let found = metrics.wait_for(|metrics| another(metrics.current_leader));
+        if found.await.is_err() {
+            // Raft has ended; whoever waits is ended by that.
+            std::future::pending::<()>().await;
+        }
+    }
+
     fn leader(&self) -> Option<Leader> {
         let metrics = self.raft.metrics();
         let metrics: &RaftMetrics = &metrics.borrow();

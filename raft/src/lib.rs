@@ -2,8 +2,9 @@
 //!
 //! [`Registry`] is what the rest of the program calls. Behind it:
 //!
-//! - A write: `batcher` (one ordered batch per member in flight) -> `leader_link` (here or at a
-//!   peer) -> `proposer` (merges the members' batches into one log entry) -> openraft.
+//! - A write: [`owner`] (what the sessions lack) and `requests` (what is asked for over HTTP) ->
+//!   `batcher` (one ordered batch per member in flight) -> `leader_link` (here or at a peer) ->
+//!   `proposer` (merges the members' batches into one log entry) -> openraft.
 //! - openraft keeps the log in [`log_store`] (what needs it on disk waits for `durable_end`), applies it through [`state_machine`], and talks to
 //!   peers through `network`.
 //! - A read: `barrier` (shared rounds) -> `read_round` -> `read_lane` (a question to a peer, which
@@ -14,15 +15,17 @@
 //!   `write_answers` answers).
 //! - Who belongs to the cluster: `identity` (on disk), `forming` (empty disks), `membership`
 //!   (changes, decided by the leader), `removal` (noticed by who was removed).
-//! - Watching: `keep_alive` (members that stay away), `sweeping` (what large sessions left), `leader_watch` (quicker elections),
-//!   `transitions` (the log), `compaction`.
+//! - Watching: `keep_alive` and `absence` (members that are away), `sweeping` (what goes step by
+//!   step, and what expires), `leader_watch` (quicker elections), `transitions` (the log),
+//!   `compaction`.
+//! - All of it runs on threads of its own: `runtime`.
 //!
 //! # Invariants
-//! - What [`Registry::submit`] accepted is repeated until its fate is known; it is applied once,
-//!   in order per member.
+//! - A batch is repeated until its fate is known, and applied once, in order per member.
 //! - After [`Registry::barrier`] a read at this member shows everything acknowledged before.
 //! - A Raft node id is never used by two data paths.
 
+mod absence;
 pub mod accept;
 mod barrier;
 mod batcher;
@@ -41,6 +44,7 @@ mod log_facts;
 pub mod log_store;
 mod membership;
 mod network;
+pub mod owner;
 mod peer_client;
 mod peer_listener;
 mod peer_message;
@@ -54,6 +58,8 @@ mod read_round;
 mod registry;
 mod registry_state;
 mod removal;
+mod requests;
+mod runtime;
 pub mod state_machine;
 mod status;
 mod sweeping;
@@ -62,10 +68,10 @@ pub mod types;
 mod write_answers;
 mod write_lane;
 
-pub use batcher::Pending;
 pub use config::Config;
 pub use error::{Error, Result};
 pub use forming::Forming;
 pub use raftlookupd_storage as storage;
 pub use registry::Registry;
+pub use requests::Pending;
 pub use status::{MemberStatus, Status};

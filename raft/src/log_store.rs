@@ -302,32 +302,46 @@ mod tests {
     use std::pin::pin;
     use std::time::Duration;
 
+    use crate::registry_state::AppliedPoint;
     use raftlookupd_storage::registration_db::RegistrationDb;
     use raftlookupd_storage::store::Store;
     use tokio::sync::watch;
 
+    /// Fails if the test hangs.
+    async fn in_time(test: impl Future<Output = ()>) {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), test);
+        ended.await.expect("the test hangs");
+    }
+
     #[tokio::test]
     async fn the_log_is_purged_when_the_registry_has_caught_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let (applied, its_end) = watch::channel(None);
-        let registry = RegistryState::new(RegistrationDb::new(), its_end);
-        let log = LogStore::new(store.log()).unwrap();
-        let mut log = log.purged_behind(Arc::new(registry));
-        let id = |index| LogId::new(LeaderId::new(1, 1), index);
-        {
-            let mut purge = pin!(log.purge(id(100)));
-            applied.send_replace(Some(id(99)));
-            let early = tokio::time::timeout(Duration::from_millis(20), purge.as_mut());
-            early.await.unwrap_err();
-            assert_eq!(store.log().purge_point().unwrap(), None);
-            applied.send_replace(Some(id(100)));
-            purge.await.unwrap();
-        }
-        assert_eq!(log.purge_point().unwrap(), Some(id(100)));
-        // A snapshot that cannot be installed ends the state machine.
-        drop(applied);
-        log.purge(id(200)).await.unwrap_err();
-        assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+        in_time(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            let (applied, its_end) = watch::channel(AppliedPoint::default());
+            let registry = RegistryState::new(RegistrationDb::new(), its_end);
+            let log = LogStore::new(store.log()).unwrap();
+            let mut log = log.purged_behind(Arc::new(registry));
+            let id = |index| LogId::new(LeaderId::new(1, 1), index);
+            let reached = |id| AppliedPoint {
+                log_id: Some(id),
+                state_hash: 0,
+            };
+            {
+                let mut purge = pin!(log.purge(id(100)));
+                applied.send_replace(reached(id(99)));
+                let early = tokio::time::timeout(Duration::from_millis(20), purge.as_mut());
+                early.await.unwrap_err();
+                assert_eq!(store.log().purge_point().unwrap(), None);
+                applied.send_replace(reached(id(100)));
+                purge.await.unwrap();
+            }
+            assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+            // A snapshot that cannot be installed ends the state machine.
+            drop(applied);
+            log.purge(id(200)).await.unwrap_err();
+            assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+        })
+        .await;
     }
 }

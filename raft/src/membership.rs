@@ -9,10 +9,9 @@ use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Mutex;
 
-use crate::batcher::Batcher;
 use crate::peer_client::PeerClient;
 use crate::peer_message::{Declined, Hello, JoinAnswer, Promote, Reply};
-use crate::proposer::leads;
+use crate::proposer::{Proposer, leads};
 use crate::registry_state::RegistryState;
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
@@ -32,7 +31,7 @@ pub(crate) struct Membership {
     raft: Raft,
     peers: PeerClient,
     state: Arc<RegistryState>,
-    batcher: Arc<Batcher>,
+    proposer: Arc<Proposer>,
     changing: Mutex<()>,
 }
 
@@ -43,7 +42,7 @@ impl Membership {
         raft: Raft,
         peers: PeerClient,
         state: Arc<RegistryState>,
-        batcher: Arc<Batcher>,
+        proposer: Arc<Proposer>,
     ) -> Self {
         Membership {
             me,
@@ -51,7 +50,7 @@ impl Membership {
             raft,
             peers,
             state,
-            batcher,
+            proposer,
             changing: Mutex::const_new(()),
         }
     }
@@ -148,11 +147,14 @@ impl Membership {
             }
             tracing::info!(id, name = node.name, ?replaced, "a learner became a voter");
         }
-        for member in replaced {
-            let removed = self.batcher.submit(Event::RemoveMember { member });
-            removed.map_err(|error| Declined::Refused(error.to_string()))?;
+        let removals: Vec<Event> = replaced
+            .into_iter()
+            .map(|member| Event::RemoveMember { member })
+            .collect();
+        match removals.is_empty() {
+            true => Ok(()),
+            false => self.proposer.submit_own(removals).await,
         }
-        Ok(())
     }
 
     /// Safe although it replaces a node: messages say whom they are meant for, so another member

@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use crate::barrier::Barrier;
 use crate::cluster_clock::ClusterClock;
 use crate::durable_end::DurableEnd;
-use crate::keep_alive::SignsOfLife;
+use crate::keep_alive::KeepAlives;
 use crate::membership::Membership;
 use crate::peer_message::{
     Addressed, Declined, FormedCluster, Hello, HelloAnswer, Join, KeepAlive, LeaderLeaves,
@@ -42,7 +42,7 @@ pub(crate) struct Running {
     pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) quorum_contact: Arc<QuorumContact>,
-    pub(crate) signs_of_life: Arc<SignsOfLife>,
+    pub(crate) keep_alives: Arc<KeepAlives>,
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) read_authority: ReadAuthority,
@@ -235,7 +235,7 @@ async fn snapshot(State(server): Peer, body: Bytes) -> Answer {
 async fn keep_alive(State(server): Peer, body: Bytes) -> Answer {
     let answer = server.receive::<KeepAlive>(&body)?;
     let answer = answer.and_then(|(running, KeepAlive { member })| {
-        running.signs_of_life.hear(member);
+        running.keep_alives.received(member);
         running.word()
     });
     reply::<KeepAlive>(answer)

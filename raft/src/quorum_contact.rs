@@ -23,6 +23,12 @@ impl QuorumContact {
         *last = sent.max(*last);
     }
 
+    /// When a member was last sent something that it accepted.
+    pub(crate) fn last_accepted(&self, member: MemberId) -> Option<Instant> {
+        let accepted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        accepted.get(&member).copied()
+    }
+
     /// For how long this member, which leads, may have been without a quorum; `None` if it never
     /// heard one.
     pub(crate) fn age(&self, me: MemberId, metrics: &RaftMetrics) -> Option<Duration> {

@@ -1,32 +1,32 @@
 //! What `src` calls: write, barrier, read, status.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::log_table::LogTable;
-use raftlookupd_storage::registration::{MemberId, SessionId, UnixMillis};
+use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::store::Store;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::barrier::Barrier;
-use crate::batcher::{Batcher, Pending};
+use crate::batcher::{self, Batcher};
 use crate::cluster_clock::ClusterClock;
 use crate::compaction::{compact_log, watch_store};
 use crate::config::{Config, LONGEST_LOG};
 use crate::error::{Error, Result};
 use crate::forming::{self, Forming};
-use crate::identity::{Identity, IdentityFile, OwnMembership};
-use crate::keep_alive::{Liveness, SignsOfLife};
+use crate::identity::{IdentityFile, Incarnation, OwnMembership};
+use crate::keep_alive::{KeepAlives, Liveness};
 use crate::leader_link::LeaderLink;
 use crate::leader_watch::{Timing, watch_leader};
 use crate::log_store::LogStore;
 use crate::membership::Membership;
 use crate::network::Network;
+use crate::owner::SharedOwner;
 use crate::peer_client::PeerClient;
 use crate::peer_listener;
 use crate::peer_message::{Hello, LeaderLeaves, Promote};
@@ -37,9 +37,11 @@ use crate::read_authority::ReadAuthority;
 use crate::read_round::ReadRound;
 use crate::registry_state::RegistryState;
 use crate::removal::watch_removal;
+use crate::requests::Pending;
+use crate::runtime::RaftRuntime;
 use crate::state_machine::StateMachine;
 use crate::status::{MemberStatus, Status};
-use crate::sweeping::sweep;
+use crate::sweeping::{expire, sweep};
 use crate::transitions::{self, Ending, Failure, log_transitions};
 use crate::types::{PeerNode, Raft, RaftMetrics};
 
@@ -50,6 +52,7 @@ const GOODBYE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 pub struct Registry {
     inner: Arc<Inner>,
+    runtime: Arc<RaftRuntime>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -62,7 +65,7 @@ impl std::fmt::Debug for Registry {
 }
 
 struct Inner {
-    identity: Identity,
+    name: String,
     own: OwnMembership,
     raft: Raft,
     state: Arc<RegistryState>,
@@ -74,7 +77,6 @@ struct Inner {
     clock: Arc<ClusterClock>,
     failure: Failure,
     close_peers: watch::Sender<bool>,
-    sessions: AtomicU64,
     log: LogTable,
     store: Mutex<Option<Store>>,
     tasks: AbortHandle,
@@ -82,12 +84,151 @@ struct Inner {
 
 impl Registry {
     /// Opens the data path, forms the cluster or finds it again, and loads the state. Waits for
-    /// the other members for as long as it takes; dropping the future gives up.
+    /// the other members for as long as it takes; dropping the future gives up. What the sessions
+    /// of this member need is proposed for their owner.
     ///
     /// # Errors
     /// [`Error::Storage`] if the data path cannot be used, [`Error::Membership`] if the cluster
     /// cannot be formed as configured, [`Error::Fatal`] if Raft does not start.
-    pub async fn start(config: Config) -> Result<Registry> {
+    pub async fn start(config: Config, owner: SharedOwner) -> Result<Registry> {
+        let runtime = RaftRuntime::start()?;
+        let handle = runtime.handle()?;
+        let inner = RaftRuntime::run(&handle, Inner::start(config, owner)).await??;
+        Ok(Registry {
+            inner: Arc::new(inner),
+            runtime: Arc::new(runtime),
+        })
+    }
+
+    /// This member's Raft node id.
+    pub fn member_id(&self) -> MemberId {
+        self.inner.own.id
+    }
+
+    /// Queues an event that is asked for by itself, as over HTTP; never waits. It is repeated until
+    /// it is committed, whether or not the answer is awaited.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`] or [`Error::Stopping`]; the event is not queued then.
+    pub fn submit(&self, event: Event) -> Result<Pending> {
+        self.inner.batcher.submit(event)
+    }
+
+    /// Submits an event and waits for its fate.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] if it was not proposed, [`Error::OutcomeUnknown`] if the deadline
+    /// passed, [`Error::Refused`] if the registry said no.
+    pub async fn write(&self, event: Event, deadline: Duration) -> Result<()> {
+        let started = Instant::now();
+        // Without a quorum there is no need to try.
+        self.barrier(deadline).await?;
+        let mut pending = self.submit(event)?;
+        let left = deadline.saturating_sub(started.elapsed());
+        match tokio::time::timeout(left, &mut pending).await {
+            Ok(fate) => fate,
+            Err(_) if pending.withdraw() => Err(Error::NoQuorum),
+            Err(_) => Err(Error::OutcomeUnknown),
+        }
+    }
+
+    /// After `Ok`, [`read`](Self::read) shows everything that was acknowledged by any member
+    /// before this call. Callers share rounds.
+    ///
+    /// # Errors
+    /// [`Error::NoQuorum`] after the deadline, at once if there has been none for seconds.
+    pub async fn barrier(&self, deadline: Duration) -> Result<()> {
+        self.inner.barrier.wait(deadline).await
+    }
+
+    /// Reads the registry as it is at this member. The query has to be short: it holds up the
+    /// state machine, and with it all other readers.
+    pub fn read<T>(&self, query: impl FnOnce(&RegistrationDb) -> T) -> T {
+        self.inner.state.read(query)
+    }
+
+    /// The cluster's time, in milliseconds since the Unix epoch: what stamps events, and what
+    /// tombstones end by. After a [`barrier`](Self::barrier) it is the leader's.
+    pub fn now(&self) -> UnixMillis {
+        self.inner.clock.now()
+    }
+
+    /// Whether this member knows of a leader.
+    pub fn has_leader(&self) -> bool {
+        self.inner.raft.metrics().borrow().current_leader.is_some()
+    }
+
+    /// For how long this member may have missed changes: the time since it last showed all that a
+    /// leader with a quorum called committed or, leading itself, heard a quorum.
+    pub fn staleness(&self) -> Duration {
+        let metrics = self.inner.metrics();
+        let confirmed = self.inner.barrier.confirmed();
+        if metrics.current_leader == Some(self.inner.own.id) {
+            let age = self.inner.quorum_contact.age(self.inner.own.id, &metrics);
+            return age.unwrap_or_else(|| confirmed.elapsed());
+        }
+        let current = self.inner.leader_contact.current();
+        let current = current.map_or(confirmed, |current| current.max(confirmed));
+        current.elapsed()
+    }
+
+    /// What an operator wants to know.
+    pub fn status(&self) -> Status {
+        let metrics = self.inner.metrics();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<MemberId> = membership.voter_ids().collect();
+        let contacts = self.inner.peers.contacts();
+        let members = membership.nodes().map(|(id, node)| MemberStatus {
+            id: *id,
+            name: node.name.clone(),
+            peer_address: node.address.clone(),
+            voter: voters.contains(id),
+            last_contact: contacts
+                .get(id)
+                .and_then(|contact| contact.answered)
+                .map(|answered| answered.elapsed()),
+        });
+        let (pending_events, committed_events) = self.inner.batcher.counts();
+        let applied = self.inner.state.point();
+        Status {
+            cluster_id: format!("{:032x}", self.inner.own.cluster),
+            id: self.inner.own.id,
+            name: self.inner.name.clone(),
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index.unwrap_or(0),
+            applied_index: applied.log_id.map_or(0, |id| id.index),
+            snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
+            purged_index: metrics.purged.map_or(0, |id| id.index),
+            state_hash: format!("{:032x}", applied.state_hash),
+            pending_events,
+            committed_events,
+            log_bytes: self.inner.log.live_bytes(),
+            members: members.collect(),
+        }
+    }
+
+    /// Resolves when the member cannot go on: [`Error::StorageFailed`], [`Error::Membership`] or
+    /// [`Error::Fatal`].
+    pub async fn failed(&self) -> Error {
+        transitions::failed(&self.inner.failure).await
+    }
+
+    /// Says goodbye to the others if this member leads, so that they elect a leader sooner;
+    /// stops, and closes the store. Events that still wait are left undone.
+    pub async fn shutdown(&self) {
+        let Ok(handle) = self.runtime.handle() else {
+            return;
+        };
+        let inner = self.inner.clone();
+        if let Err(error) = RaftRuntime::run(&handle, async move { inner.stop().await }).await {
+            tracing::warn!(%error, "not stopped cleanly; nothing acknowledged is lost");
+        }
+    }
+}
+
+impl Inner {
+    async fn start(config: Config, owner: SharedOwner) -> Result<Inner> {
         let raft_config = config.openraft()?;
         let data_path = config.data_path.clone();
         let store = blocking(move || Ok(Store::open(&data_path)?)).await?;
@@ -140,10 +281,13 @@ impl Registry {
         let durable = log.durable_end();
         let (registrations, its_log) = (store.registrations(), log.clone());
         let load = move || Ok(StateMachine::load(registrations, &its_log)?);
-        let state_machine = blocking(load).await?;
+        let mut state_machine = blocking(load).await?;
         let state = state_machine.state();
         log.check_reaches(state.applied(), &config.data_path)?;
         let log = log.purged_behind(state.clone());
+        let incarnation = Incarnation::of(file, identity);
+        let incarnations = incarnation.watch();
+        state_machine.serve(own.id, owner.clone(), incarnation);
         let quorum_contact = Arc::new(QuorumContact::default());
         let network = Network {
             peers: peers.clone(),
@@ -158,13 +302,6 @@ impl Registry {
         let clock = Arc::new(ClusterClock::starting_at(config.wall_clock));
         let link = LeaderLink::new(own.id, raft.clone(), proposer.clone(), peers.clone());
         let failure = watch::Sender::new(None);
-        let batcher = Batcher::start(
-            own.id,
-            identity.incarnation,
-            link.clone(),
-            failure.clone(),
-            &mut tasks,
-        );
         let read_authority = ReadAuthority {
             me: own.id,
             raft: raft.clone(),
@@ -172,18 +309,29 @@ impl Registry {
             state: state.clone(),
         };
         let rounds = ReadRound::new(own.cluster, read_authority.clone(), clock.clone());
-        let barrier = Barrier::start(rounds, link, state.clone(), &mut tasks);
+        let barrier = Barrier::start(rounds, link.clone(), state.clone(), &mut tasks);
+        let parts = batcher::Parts {
+            member: own.id,
+            incarnation: incarnations,
+            owner,
+            state: state.clone(),
+            link,
+            barrier: barrier.clone(),
+            clock: clock.clone(),
+            failure: failure.clone(),
+        };
+        let batcher = Batcher::start(parts, &mut tasks);
         let membership = Membership::new(
             hello.clone(),
             own.cluster,
             raft.clone(),
             peers.clone(),
             state.clone(),
-            batcher.clone(),
+            proposer.clone(),
         );
         let membership = Arc::new(membership);
         let leader_contact = Arc::new(LeaderContact::default());
-        let signs_of_life = Arc::new(SignsOfLife::default());
+        let keep_alives = Arc::new(KeepAlives::default());
         server.run_as(Running {
             cluster: own.cluster,
             id: own.id,
@@ -193,7 +341,7 @@ impl Registry {
             membership: membership.clone(),
             leader_contact: leader_contact.clone(),
             quorum_contact: quorum_contact.clone(),
-            signs_of_life: signs_of_life.clone(),
+            keep_alives: keep_alives.clone(),
             clock: clock.clone(),
             barrier: barrier.clone(),
             read_authority,
@@ -228,14 +376,22 @@ impl Registry {
             peers: peers.clone(),
             state: state.clone(),
             proposer: proposer.clone(),
-            signs: signs_of_life,
+            batcher: batcher.clone(),
+            keep_alives,
             leader_contact: leader_contact.clone(),
             quorum_contact: quorum_contact.clone(),
             clock: clock.clone(),
             timeout: config.member_timeout,
         };
         tasks.spawn(liveness.run());
-        tasks.spawn(sweep(own.id, raft.clone(), state.clone(), proposer));
+        tasks.spawn(sweep(own.id, raft.clone(), state.clone(), proposer.clone()));
+        tasks.spawn(expire(
+            own.id,
+            raft.clone(),
+            state.clone(),
+            clock.clone(),
+            proposer,
+        ));
         tasks.spawn(compact_log(raft.clone(), store.log(), LONGEST_LOG));
         tasks.spawn(watch_removal(
             hello.clone(),
@@ -252,8 +408,9 @@ impl Registry {
             address: config.peer_broadcast_address,
         };
         let (its_raft, its_peers) = (raft.clone(), peers.clone());
+        let its_hello = hello.clone();
         tasks.spawn(async move {
-            forming::take_place(place, &its_raft, &membership, &its_peers).await;
+            forming::take_place(its_hello, place, &its_raft, &membership, &its_peers).await;
         });
         // Without a leader every first request would be turned away. If there is none by then,
         // there is no quorum, and what is known here is better than nothing.
@@ -262,158 +419,27 @@ impl Registry {
         if elected.await.is_err() {
             tracing::warn!("no leader yet: answering with what is known here");
         }
-        Ok(Registry {
-            inner: Arc::new(Inner {
-                identity,
-                own,
-                raft,
-                state,
-                batcher,
-                barrier,
-                peers,
-                leader_contact,
-                quorum_contact,
-                clock,
-                failure: failure.clone(),
-                close_peers,
-                sessions: AtomicU64::new(0),
-                log: store.log(),
-                store: Mutex::new(Some(store)),
-                tasks: tokio::spawn(supervise(tasks, failure)).abort_handle(),
-            }),
+        Ok(Inner {
+            name: hello.name,
+            own,
+            raft,
+            state,
+            batcher,
+            barrier,
+            peers,
+            leader_contact,
+            quorum_contact,
+            clock,
+            failure: failure.clone(),
+            close_peers,
+            log: store.log(),
+            store: Mutex::new(Some(store)),
+            tasks: tokio::spawn(supervise(tasks, failure)).abort_handle(),
         })
     }
 
-    /// This member's Raft node id.
-    pub fn member_id(&self) -> MemberId {
-        self.inner.own.id
-    }
-
-    /// An id greater than those of all sessions that this member ever had.
-    pub fn new_session(&self) -> SessionId {
-        SessionId {
-            incarnation: self.inner.identity.incarnation,
-            number: self.inner.sessions.fetch_add(1, Ordering::Relaxed) + 1,
-        }
-    }
-
-    /// Queues an event behind all others of this member; never waits. The event is repeated
-    /// until it is committed, whether or not the answer is awaited.
-    ///
-    /// # Errors
-    /// [`Error::QueueFull`] or [`Error::Stopping`]; the event is not queued then.
-    pub fn submit(&self, event: Event) -> Result<Pending> {
-        self.inner.batcher.submit(event)
-    }
-
-    /// Whether the fate of the event with this [`Pending::ordinal`] is known, and so of all
-    /// before it; 0 stands for no event.
-    pub fn is_decided(&self, ordinal: u64) -> bool {
-        self.inner.batcher.counts().1 >= ordinal
-    }
-
-    /// Submits an event and waits for its fate.
-    ///
-    /// # Errors
-    /// [`Error::NoQuorum`] if it was not proposed, [`Error::OutcomeUnknown`] if the deadline
-    /// passed, [`Error::Refused`] if the registry said no.
-    pub async fn write(&self, event: Event, deadline: Duration) -> Result<()> {
-        let started = Instant::now();
-        // The event cannot be taken back once it waits, so first see whether it would get through.
-        self.barrier(deadline).await?;
-        let pending = self.submit(event)?;
-        let left = deadline.saturating_sub(started.elapsed());
-        tokio::time::timeout(left, pending)
-            .await
-            .unwrap_or(Err(Error::OutcomeUnknown))
-    }
-
-    /// After `Ok`, [`read`](Self::read) shows everything that was acknowledged by any member
-    /// before this call. Callers share rounds.
-    ///
-    /// # Errors
-    /// [`Error::NoQuorum`] after the deadline, at once if there has been none for seconds.
-    pub async fn barrier(&self, deadline: Duration) -> Result<()> {
-        self.inner.barrier.wait(deadline).await
-    }
-
-    /// Reads the registry as it is at this member. The query must not block: it holds up the
-    /// state machine.
-    pub fn read<T>(&self, query: impl FnOnce(&RegistrationDb) -> T) -> T {
-        self.inner.state.read(query)
-    }
-
-    /// The cluster's time, in milliseconds since the Unix epoch: what stamps events, and what
-    /// tombstones end by. After a [`barrier`](Self::barrier) it is the leader's.
-    pub fn now(&self) -> UnixMillis {
-        self.inner.clock.now()
-    }
-
-    /// Whether this member knows of a leader.
-    pub fn has_leader(&self) -> bool {
-        self.inner.raft.metrics().borrow().current_leader.is_some()
-    }
-
-    /// For how long this member may have missed changes: the time since it last showed all that a
-    /// leader with a quorum called committed or, leading itself, heard a quorum.
-    pub fn staleness(&self) -> Duration {
-        let metrics = self.metrics();
-        let confirmed = self.inner.barrier.confirmed();
-        if metrics.current_leader == Some(self.inner.own.id) {
-            let age = self.inner.quorum_contact.age(self.inner.own.id, &metrics);
-            return age.unwrap_or_else(|| confirmed.elapsed());
-        }
-        let current = self.inner.leader_contact.current();
-        let current = current.map_or(confirmed, |current| current.max(confirmed));
-        current.elapsed()
-    }
-
-    /// What an operator wants to know.
-    pub fn status(&self) -> Status {
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<MemberId> = membership.voter_ids().collect();
-        let contacts = self.inner.peers.contacts();
-        let members = membership.nodes().map(|(id, node)| MemberStatus {
-            id: *id,
-            name: node.name.clone(),
-            peer_address: node.address.clone(),
-            voter: voters.contains(id),
-            last_contact: contacts
-                .get(id)
-                .and_then(|contact| contact.answered)
-                .map(|answered| answered.elapsed()),
-        });
-        let (pending_events, committed_events) = self.inner.batcher.counts();
-        let applied_index = self.inner.state.applied();
-        Status {
-            cluster_id: format!("{:032x}", self.inner.own.cluster),
-            id: self.inner.own.id,
-            name: self.inner.identity.name.clone(),
-            leader: metrics.current_leader,
-            term: metrics.current_term,
-            last_log_index: metrics.last_log_index.unwrap_or(0),
-            applied_index,
-            snapshot_index: metrics.snapshot.map_or(0, |id| id.index),
-            purged_index: metrics.purged.map_or(0, |id| id.index),
-            state_hash: format!("{:032x}", self.read(RegistrationDb::state_hash)),
-            pending_events,
-            committed_events,
-            log_bytes: self.inner.log.live_bytes(),
-            members: members.collect(),
-        }
-    }
-
-    /// Resolves when the member cannot go on: [`Error::StorageFailed`], [`Error::Membership`] or
-    /// [`Error::Fatal`].
-    pub async fn failed(&self) -> Error {
-        transitions::failed(&self.inner.failure).await
-    }
-
-    /// Says goodbye to the others if this member leads, so that they elect a leader sooner;
-    /// stops, and closes the store. Events that still wait are left undone.
-    pub async fn shutdown(&self) {
-        let inner = &self.inner;
+    async fn stop(&self) {
+        let inner = self;
         inner.batcher.close();
         if self.metrics().current_leader == Some(inner.own.id) {
             self.say_goodbye().await;
@@ -443,14 +469,14 @@ impl Registry {
             .map(|(id, node)| (*id, node.clone()))
             .collect();
         // Nothing that the others hear from now on should renew the lease.
-        self.inner.raft.runtime_config().heartbeat(false);
+        self.raft.runtime_config().heartbeat(false);
         let mut goodbyes = JoinSet::new();
-        let leader = self.inner.own.id;
+        let leader = self.own.id;
         for (id, node) in nodes {
             if id == leader {
                 continue;
             }
-            let peers = self.inner.peers.clone();
+            let peers = self.peers.clone();
             goodbyes.spawn(async move {
                 let goodbye = LeaderLeaves { leader };
                 let heard = peers.call(id, &node.address, goodbye, GOODBYE).await;
@@ -463,7 +489,7 @@ impl Registry {
     }
 
     fn metrics(&self) -> RaftMetrics {
-        self.inner.raft.metrics().borrow().clone()
+        self.raft.metrics().borrow().clone()
     }
 }
 

@@ -12,7 +12,9 @@ use openraft::{
     StorageIOError,
 };
 use raftlookupd_storage::encoding::{decode, encode};
-use raftlookupd_storage::registration_db::RegistrationDb;
+use raftlookupd_storage::event::{BatchResult, Proposal};
+use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration_db::{Applying, Change, RegistrationDb, Step};
 use raftlookupd_storage::registration_store::RegistrationStore;
 use raftlookupd_storage::{Error, Result, snapshot};
 use serde::{Deserialize, Serialize};
@@ -20,8 +22,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
 use crate::durable_end::DurableEnd;
+use crate::identity::Incarnation;
 use crate::log_store::LogStore;
-use crate::registry_state::RegistryState;
+use crate::owner::SharedOwner;
+use crate::registry_state::{AppliedPoint, RegistryState};
 use crate::types::{
     Entry, LogId, ProposalResult, Snapshot, SnapshotMeta, StorageError, StoredMembership,
     TypeConfig,
@@ -39,10 +43,19 @@ struct AppliedMark {
 pub struct StateMachine {
     state: Arc<RegistryState>,
     /// Up to where `state` has the log applied. Closed when this ends.
-    applied: watch::Sender<Option<LogId>>,
+    applied: watch::Sender<AppliedPoint>,
+    /// Whoever has to know what is applied.
+    served: Option<Served>,
     store: RegistrationStore,
     log: DurableEnd,
     mark: AppliedMark,
+}
+
+/// The sessions of this member, and what a snapshot means for them.
+struct Served {
+    member: MemberId,
+    owner: SharedOwner,
+    incarnation: Incarnation,
 }
 
 impl StateMachine {
@@ -55,11 +68,16 @@ impl StateMachine {
             Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
             None => (RegistrationDb::new(), AppliedMark::default()),
         };
-        let (applied, its_end) = watch::channel(mark.last_applied);
+        let point = AppliedPoint {
+            log_id: mark.last_applied,
+            state_hash: db.state_hash(),
+        };
+        let (applied, its_end) = watch::channel(point);
         let state = Arc::new(RegistryState::new(db, its_end));
         Ok(StateMachine {
             state,
             applied,
+            served: None,
             store,
             log: log.durable_end(),
             mark,
@@ -70,7 +88,18 @@ impl StateMachine {
         self.state.clone()
     }
 
-    fn apply_entries(&mut self, entries: Vec<Entry>) -> Result<Vec<ProposalResult>> {
+    /// Has this owner know what is applied from now on.
+    pub(crate) fn serve(&mut self, member: MemberId, owner: SharedOwner, incarnation: Incarnation) {
+        let now = *incarnation.watch().borrow();
+        self.state.read(|db| owner.lock().loaded(member, now, db));
+        self.served = Some(Served {
+            member,
+            owner,
+            incarnation,
+        });
+    }
+
+    async fn apply_entries(&mut self, entries: Vec<Entry>) -> Result<Vec<ProposalResult>> {
         let mut answers = Vec::new();
         for entry in entries {
             let mut answer = ProposalResult::default();
@@ -78,9 +107,7 @@ impl StateMachine {
             match entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Normal(proposal) => {
-                    let applied = self.state.write(|db| db.apply(&proposal))?;
-                    changes = applied.changes;
-                    answer.results = applied.results;
+                    (answer.results, changes) = self.apply_proposal(&proposal).await?;
                 }
                 EntryPayload::Membership(membership) => {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
@@ -89,11 +116,52 @@ impl StateMachine {
             self.mark.last_applied = Some(entry.log_id);
             answers.push(answer);
             // Reads need not wait for the disk: what is not written yet, the log replays.
-            self.applied.send_replace(self.mark.last_applied);
+            self.publish();
             let mark = encode("an applied mark", &self.mark)?;
             self.state.read(|db| self.store.apply(db, changes, &mark))?;
         }
         Ok(answers)
+    }
+
+    /// In steps, so that readers and sessions wait for none of them long.
+    async fn apply_proposal(&self, proposal: &Proposal) -> Result<(Vec<BatchResult>, Vec<Change>)> {
+        let noted = self.served.as_ref().map(|served| served.member);
+        let mut applying = Applying::new(proposal, noted);
+        let mut changes = Vec::new();
+        loop {
+            let mut step = self.step(&mut applying)?;
+            changes.append(&mut step.changes);
+            if step.done {
+                return Ok((applying.results(), changes));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The owner is locked meanwhile: it never sees a registry of which it does not know how it
+    /// came about.
+    fn step(&self, applying: &mut Applying<'_>) -> Result<Step> {
+        let mut owner = self.served.as_ref().map(|served| served.owner.lock());
+        let mut step = self.state.write(|db| applying.step(db))?;
+        let notes = std::mem::take(&mut step.notes);
+        if let Some(owner) = &mut owner
+            && !notes.is_empty()
+        {
+            let proposes = self.state.read(|db| owner.applied(notes, db));
+            if let Some(served) = self.served.as_ref().filter(|_| proposes) {
+                served.owner.waker().notify_one();
+            }
+        }
+        drop(owner);
+        drop(std::mem::take(&mut step.discarded));
+        Ok(step)
+    }
+
+    fn publish(&self) {
+        self.applied.send_replace(AppliedPoint {
+            log_id: self.mark.last_applied,
+            state_hash: self.state.read(RegistrationDb::state_hash),
+        });
     }
 
     fn install(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> Result<()> {
@@ -109,9 +177,25 @@ impl StateMachine {
         self.store
             .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
         self.mark = mark;
-        self.state.write(|db| *db = decoded.db);
-        self.applied.send_replace(self.mark.last_applied);
+        let replaced = self.replace(decoded.db)?;
+        self.publish();
+        drop(replaced);
         Ok(())
+    }
+
+    /// Shows another registry; returns the old one, which takes a while to free.
+    fn replace(&mut self, db: RegistrationDb) -> Result<RegistrationDb> {
+        let show = |db| self.state.write(|shown| std::mem::replace(shown, db));
+        let Some(served) = &mut self.served else {
+            return Ok(show(db));
+        };
+        let (member, next) = (served.member, served.incarnation.next()?);
+        let mut owner = served.owner.lock();
+        let replaced = show(db);
+        self.state.read(|db| owner.replaced(member, next, db));
+        drop(owner);
+        served.incarnation.announce();
+        Ok(replaced)
     }
 
     fn export(&self) -> Result<Option<Snapshot>> {
@@ -151,8 +235,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             let durable = self.log.reaches(last.log_id.index).await;
             durable.map_err(|error| StorageIOError::write_logs(AnyError::error(&error)))?;
         }
-        self.apply_entries(entries)
-            .map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
+        let applied = self.apply_entries(entries).await;
+        applied.map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
     }
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {

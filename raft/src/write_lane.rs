@@ -156,11 +156,18 @@ mod tests {
         message: Opening,
     };
 
+    /// Fails if the test hangs.
+    async fn in_time(test: impl Future<Output = ()>) {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), test);
+        ended.await.expect("the test hangs");
+    }
+
     fn batch(sequence: u64) -> SubmitBatch {
         SubmitBatch(MemberBatch {
             member: 1,
             incarnation: 1,
             sequence,
+            at: 1,
             events: Vec::new(),
         })
     }
@@ -206,39 +213,48 @@ mod tests {
 
     #[tokio::test]
     async fn one_connection_serves_one_question_after_the_other() {
-        let (address, dialled) = peer(&[10]).await;
-        let lanes = WriteLanes::default();
-        for sequence in 0..10 {
-            let answer = lanes.ask(WHO, &address, batch(sequence)).await.unwrap();
-            assert_eq!(answer, Ok(BatchResult::Superseded));
-        }
-        assert_eq!(dialled.load(Ordering::Relaxed), 1);
+        in_time(async {
+            let (address, dialled) = peer(&[10]).await;
+            let lanes = WriteLanes::default();
+            for sequence in 0..10 {
+                let answer = lanes.ask(WHO, &address, batch(sequence)).await.unwrap();
+                assert_eq!(answer, Ok(BatchResult::Superseded));
+            }
+            assert_eq!(dialled.load(Ordering::Relaxed), 1);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn a_connection_that_breaks_is_replaced_once() {
-        let (address, dialled) = peer(&[1, 2, 0]).await;
-        let lanes = WriteLanes::default();
-        for sequence in 0..3 {
-            lanes
-                .ask(WHO, &address, batch(sequence))
-                .await
-                .unwrap()
-                .unwrap();
-        }
-        assert_eq!(dialled.load(Ordering::Relaxed), 2);
-        // A new connection that breaks as well is an answer: nobody knows what became of it.
-        lanes.ask(WHO, &address, batch(3)).await.unwrap_err();
-        assert_eq!(dialled.load(Ordering::Relaxed), 3);
+        in_time(async {
+            let (address, dialled) = peer(&[1, 2, 0]).await;
+            let lanes = WriteLanes::default();
+            for sequence in 0..3 {
+                lanes
+                    .ask(WHO, &address, batch(sequence))
+                    .await
+                    .unwrap()
+                    .unwrap();
+            }
+            assert_eq!(dialled.load(Ordering::Relaxed), 2);
+            // A new connection that breaks as well is an answer: nobody knows what became of it.
+            lanes.ask(WHO, &address, batch(3)).await.unwrap_err();
+            assert_eq!(dialled.load(Ordering::Relaxed), 3);
+        })
+        .await;
     }
 
     #[tokio::test]
     async fn who_is_not_meant_says_so() {
-        let (address, _) = peer(&[1]).await;
-        let stranger = Addressed { cluster: 8, ..WHO };
-        let lanes = WriteLanes::default();
-        let answer = lanes.ask(stranger, &address, batch(0)).await.unwrap();
-        assert_eq!(answer, Err(Declined::ForeignCluster { cluster: 8 }));
-        assert!(lanes.0.lock().unwrap().is_empty());
+        in_time(async {
+            let (address, _) = peer(&[1]).await;
+            let stranger = Addressed { cluster: 8, ..WHO };
+            let lanes = WriteLanes::default();
+            let answer = lanes.ask(stranger, &address, batch(0)).await.unwrap();
+            assert_eq!(answer, Err(Declined::ForeignCluster { cluster: 8 }));
+            assert!(lanes.0.lock().unwrap().is_empty());
+        })
+        .await;
     }
 }

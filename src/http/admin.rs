@@ -8,8 +8,8 @@ use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
-use crate::protocol::identify::LONGEST_TEXTS;
-use crate::protocol::names::is_valid_name;
+use crate::nsqd::protocol::identify::LONGEST_TEXTS;
+use crate::nsqd::protocol::names::is_valid_name;
 
 /// How long a write may take before its outcome is called unknown. nsqadmin gives 5 seconds.
 const WRITE: Duration = Duration::from_secs(2);

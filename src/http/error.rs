@@ -117,7 +117,7 @@ impl From<Error> for HttpError {
             Error::Loading | Error::Stopping => HttpError::Loading,
             Error::NoQuorum | Error::QueueFull => HttpError::NoQuorum,
             Error::OutcomeUnknown => HttpError::OutcomeUnknown,
-            Error::Refused(Refusal::NotAttached)
+            Error::Refused(Refusal::NotAttached | Refusal::Releasing)
             | Error::Storage(_)
             | Error::StorageFailed(_)
             | Error::Membership(_)

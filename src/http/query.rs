@@ -1,7 +1,7 @@
 //! The arguments of a request, by the rules of Go's `url.ParseQuery`. PURE.
 
 use crate::http::error::HttpError;
-use crate::protocol::names::is_valid_name;
+use crate::nsqd::protocol::names::is_valid_name;
 
 /// The arguments, in order. Of repeated ones the first counts.
 #[derive(Debug, PartialEq, Eq)]

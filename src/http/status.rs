@@ -75,7 +75,10 @@ pub(super) fn metrics(context: &Context) -> Answer {
     let registry = context.registry.borrow().clone();
     context.metrics.connections("tcp", &context.tcp_slots);
     context.metrics.connections("http", &context.http_slots);
-    Answer::open_metrics(context.metrics.text(registry.as_ref(), context.log.lost()))
+    let sessions = context.keeper.counts();
+    let registry = registry.as_ref();
+    let registry = registry.map(|registry| (registry, context.lifetimes(registry)));
+    Answer::open_metrics(context.metrics.text(registry, sessions, context.log.lost()))
 }
 
 impl From<MemberStatus> for Member {

@@ -9,7 +9,7 @@ use super::inventory::{Inventory, Listing, Producer, Topic};
 use super::lookupd::Lookupd;
 use super::progress::{Progress, note};
 use crate::error::{Error, Result};
-use crate::protocol::names::is_valid_name;
+use crate::nsqd::protocol::names::is_valid_name;
 
 /// The longest list of topics, or of producers with their topics, in bytes.
 const LONGEST_LIST: usize = 64 << 20;

@@ -10,7 +10,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration_db::Lifetimes;
 
-use support::{CHANNELS, claims, registry, session, topic};
+use support::{CHANNELS, claims, producer, registry, topic};
 
 /// Topics of a small, a medium and a large registry.
 const SIZES: [usize; 3] = [10, 1_000, 20_000];
@@ -21,6 +21,7 @@ const NEW: usize = 20;
 const LIFETIMES: Lifetimes = Lifetimes {
     now: 1_700_000_000_000,
     tombstone: 45_000,
+    away: 300_000,
 };
 
 fn apply(criterion: &mut Criterion) {
@@ -30,7 +31,7 @@ fn apply(criterion: &mut Criterion) {
         let (mut db, mut proposals) = registry(topics);
         // Both leave the registry as it was: what one claims the other releases.
         let release = |topic| Event::Release {
-            session: session(0),
+            producer: producer(0),
             topic,
             channel: None,
         };
@@ -86,8 +87,9 @@ fn query(criterion: &mut Criterion) {
                     .sum::<usize>()
             });
         });
-        group.bench_function(BenchmarkId::new("has_claim", topics), |bencher| {
-            bencher.iter(|| db.has_claim(1, session(0), black_box(&name), Some("channel-0")));
+        let nsqd = producer(0);
+        group.bench_function(BenchmarkId::new("is_recorded", topics), |bencher| {
+            bencher.iter(|| db.is_recorded(1, &nsqd, black_box(&name), Some("channel-0")));
         });
     }
     group.finish();

@@ -8,7 +8,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::error::{Error, Result};
 
 /// The version that [`encode`] writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A value that takes more than this in memory is refused, so that a forged length cannot ask for
 /// it. The largest honest one is a message with a piece of a snapshot, a few megabytes.

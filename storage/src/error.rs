@@ -43,6 +43,21 @@ pub enum Error {
         /// The newest format known here.
         supported: u32,
     },
+    /// The data was written by an older raftlookupd, in a format that was never released.
+    #[error(
+        "{} has data of format {found}; this version reads format {supported} only. Keep it, start \
+         with an empty --data-path, and bring the topics and channels over with `raftlookupd \
+         import` from a member that still runs the older version",
+        path.display()
+    )]
+    OlderFormat {
+        /// The data path.
+        path: PathBuf,
+        /// The format on disk.
+        found: u32,
+        /// The only format known here.
+        supported: u32,
+    },
     /// Another process uses the data path.
     #[error("{} is in use by another process", path.display())]
     Locked {

@@ -5,24 +5,23 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::registration::{MemberId, PeerInfo, ProducerId, SessionId, UnixMillis};
+use crate::registration::{MemberId, PeerInfo, ProducerId, UnixMillis};
 
 /// One change of the registry.
 ///
-/// Sessions belong to the member whose [`MemberBatch`] carries the event, so an
-/// event names only the [`SessionId`].
+/// Events name producers, never connections: a member reconciles what its connections say with
+/// what the registry records, and proposes the difference. An attachment or claim belongs to the
+/// member whose [`MemberBatch`] carries the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// IDENTIFY: an nsqd has a session at this member. A newer session takes over the
-    /// attachment of an older one together with its claims.
+    /// The member has a session of this producer. Recorded anew by each incarnation of the
+    /// member; what the producer claimed through earlier ones stays.
     Attach {
         /// The nsqd.
         producer: ProducerId,
-        /// Its session here.
-        session: SessionId,
         /// `ip:port` of the nsqd's end of the connection.
         remote_address: String,
-        /// What it told of itself.
+        /// What it said about itself.
         info: PeerInfo,
         /// When it identified itself.
         at: UnixMillis,
@@ -30,31 +29,33 @@ pub enum Event {
     /// REGISTER: the nsqd has this topic and, if given, this channel.
     Claim {
         /// Whose claim.
-        session: SessionId,
+        producer: ProducerId,
         /// The topic; claimed together with any of its channels.
         topic: String,
         /// The channel, if one was named.
         channel: Option<String>,
     },
-    /// UNREGISTER: without a channel, all claims below the topic go as well.
+    /// UNREGISTER: without a channel, all claims below the topic go as well. Claims of the same
+    /// name that only away members or earlier incarnations hold go too.
     Release {
         /// Whose claim.
-        session: SessionId,
+        producer: ProducerId,
         /// The topic.
         topic: String,
         /// The channel, if one was named.
         channel: Option<String>,
     },
-    /// The session is over: its attachment and all its claims go. No effect on a session
-    /// that a newer one has superseded.
+    /// The member has no session of this producer any longer: its attachment and claims go.
     Detach {
-        /// The session that ended.
-        session: SessionId,
+        /// The nsqd.
+        producer: ProducerId,
+        /// When its last session ended.
+        at: UnixMillis,
     },
-    /// The owner of the session has stopped (or begun again) to hear PINGs.
+    /// The member stopped (or resumed) receiving PINGs of this producer.
     SetActive {
-        /// Whose attachment.
-        session: SessionId,
+        /// The nsqd.
+        producer: ProducerId,
         /// Hidden from /lookup and /nodes while false.
         active: bool,
     },
@@ -75,7 +76,8 @@ pub enum Event {
         /// The channel.
         channel: String,
     },
-    /// POST /channel/delete: refused with [`Refusal::ChannelNotFound`] if there is none.
+    /// POST /channel/delete: refused with [`Refusal::ChannelNotFound`] if there is none, unless
+    /// another member deleted it a moment ago.
     DeleteChannel {
         /// The topic, literally.
         topic: String,
@@ -91,63 +93,90 @@ pub enum Event {
         /// When it was set; setting it again restarts the clock.
         at: UnixMillis,
     },
-    /// The leader has not heard a member for too long: its attachments are hidden.
-    SuspendMember {
+    /// The leader has not received a keep-alive of a member for some seconds. Hides nothing by
+    /// itself; any batch of the member that is applied later ends it.
+    Away {
         /// The silent member.
         member: MemberId,
+        /// When it was last known to be alive.
+        last_heard: UnixMillis,
+        /// When the leader noticed.
+        at: UnixMillis,
     },
-    /// The member is back; its attachments are listed again.
-    ResumeMember {
-        /// The member that was silent.
-        member: MemberId,
+    /// The grace period after a producer's last session at a present member is over: what only
+    /// away members or earlier incarnations hold of it goes. No effect if it has attached since.
+    Expire {
+        /// The nsqd.
+        producer: ProducerId,
+        /// When that session ended, as the registry has it.
+        ended: UnixMillis,
+    },
+    /// A name that a producer gave up at a present member is held by nobody but away members or
+    /// earlier incarnations by now: it goes. No effect if it was claimed again since.
+    ExpireName {
+        /// The nsqd.
+        producer: ProducerId,
+        /// The topic.
+        topic: String,
+        /// The channel, if one was named.
+        channel: Option<String>,
+        /// When it was given up, as the registry has it.
+        released: UnixMillis,
     },
     /// The member left the cluster: its attachments go with it.
     RemoveMember {
         /// The member that left.
         member: MemberId,
     },
-    /// Some more of the claims go whose sessions have ended; proposed by the leader while
+    /// Removes a bounded number of claims whose attachments are gone; proposed by the leader while
     /// [`needs_sweep`](crate::registration_db::RegistrationDb::needs_sweep).
     Sweep,
 }
 
-/// The events of one member, in the order in which its sessions and handlers produced them.
+/// The events of one member, in the order in which it decided on them.
 ///
 /// A member has one batch in flight and repeats it, unchanged, until it knows its fate;
-/// (incarnation, sequence) lets the registry apply it once.
+/// (incarnation, sequence) lets the registry apply it once. The first batch of an incarnation,
+/// empty if need be, fences all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberBatch {
-    /// Who proposes.
+    /// The proposing member.
     pub member: MemberId,
-    /// Which life of that member.
+    /// Which incarnation of that member.
     pub incarnation: u64,
-    /// Counts the batches of that life, from 1.
+    /// Counts the batches of that incarnation, from 1.
     pub sequence: u64,
+    /// When the batch was made, by the cluster's clock.
+    pub at: UnixMillis,
     /// Applied in this order.
     pub events: Vec<Event>,
 }
 
-/// What one Raft log entry carries: the batches that the leader found waiting, then what it has
-/// found out itself.
+/// What one Raft log entry carries: the batches that the leader found waiting, then what it
+/// noticed itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
     /// At most one batch of each member.
     pub batches: Vec<MemberBatch>,
-    /// The leader's own events; none that needs a session. Nobody repeats them, so what a leader
-    /// found out counts as long as it leads, and not when the next one does.
+    /// The leader's own events: [`Event::Away`], [`Event::Expire`],
+    /// [`Event::ExpireName`], [`Event::RemoveMember`], [`Event::Sweep`]. They are not retried: a retry could be committed by the next leader,
+    /// after the member has returned.
     pub own: Vec<Event>,
 }
 
-/// Why an event changed nothing and its sender must be told.
+/// Why an event changed nothing and its proposer has to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// There is no such channel to delete.
     ChannelNotFound,
-    /// A newer session of the same nsqd has taken over, or the attachment is gone.
+    /// The producer has no attachment at the member, or the event is not one that a member may
+    /// propose.
     NotAttached,
+    /// The name is still being released, step by step.
+    Releasing,
 }
 
-/// What became of a [`MemberBatch`] that was committed.
+/// The fate of a [`MemberBatch`] that was committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchResult {
     /// All events are in the registry, but for the refused ones.
@@ -155,7 +184,7 @@ pub enum BatchResult {
         /// Position in the batch and reason, ascending by position.
         refused: Vec<(u32, Refusal)>,
     },
-    /// A newer batch, or a newer life, of the member has been applied before: this one was a
-    /// late duplicate and changed nothing.
+    /// A newer batch, or a newer incarnation, of the member has been applied before: this one was
+    /// a late duplicate and changed nothing.
     Superseded,
 }

@@ -31,7 +31,7 @@ pub struct ProducerId {
     pub tcp_port: i64,
 }
 
-/// What nsqd tells of itself in IDENTIFY, beyond its [`ProducerId`].
+/// What nsqd says about itself in IDENTIFY, beyond its [`ProducerId`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerInfo {
     /// The machine's own name for itself.
@@ -44,17 +44,4 @@ pub struct PeerInfo {
     pub topology_zone: String,
     /// Empty in nsqd up to v1.3.0.
     pub topology_region: String,
-}
-
-/// One connection of an nsqd to one member, unique among all sessions of that member.
-///
-/// Ordered: of two sessions of one nsqd at one member the greater is the newer.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-pub struct SessionId {
-    /// Which life of the member; grows with every start of its process.
-    pub incarnation: u64,
-    /// Counts the sessions of that life.
-    pub number: u64,
 }

@@ -1,4 +1,4 @@
-//! The registry itself: event in, changed rows out. PURE.
+//! The registry itself: event in, changes out. PURE.
 //!
 //! The counterpart of upstream's `registration_db.go`, with its rules in one place:
 //!
@@ -10,80 +10,124 @@
 //!   last claim on the topic goes.
 //! - Names are literal; `*` is no wildcard. (Upstream's is: one request wipes everything.)
 //!
+//! An attachment is *present* while its member is not away and has recorded it in its newest
+//! incarnation. One that is not present stays listed, since its nsqd is most likely alive, until
+//! the nsqd's own word at a present member, or time, says otherwise:
+//!
+//! - a release at a present member takes the same name from attachments that are not present,
+//!   and is remembered for those that turn out not to be ([`Event::ExpireName`]);
+//! - the end of a session at a present member is remembered, and [`Event::Expire`] takes what is
+//!   not present some time later, unless the producer attaches again.
+//!
 //! # Invariants
 //! - Deterministic: no clock, no randomness, ordered maps wherever order can be seen. Time
 //!   comes in events, stamped by the proposer, or as the `now` of a query.
 //! - A batch is applied once: (incarnation, sequence) of a member only ever grows.
-//! - Every claim belongs to an attachment: a producer without attachments has no claims and
-//!   gives its number back.
-//! - What ends of sessions take away in one log entry is bounded; the rest is hidden until it is
-//!   swept.
+//! - Every claim of a channel belongs to a claim of its topic, and that to an attachment.
+//! - The work of one step is bounded, whatever the event and however large the topic or session;
+//!   what is left over no longer counts and is removed by [`Event::Sweep`]s.
 //! - [`RegistrationDb::state_hash`] is the sum of the hashes of all [rows](crate::rows).
 
-mod claims;
-mod leaving;
+mod applying;
+mod attachments;
+mod deleted;
 mod load;
+mod members;
+mod names;
+mod number_pool;
+mod owned;
+mod pages;
 mod queries;
+mod released;
 mod row_log;
+mod topic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::Result;
-use crate::event::{BatchResult, Event, MemberBatch, Proposal, Refusal};
-use crate::registration::{MemberId, ProducerId, SessionId, UnixMillis};
-use crate::rows::{AttachmentRow, MemberRow, ProducerNumber, Row, RowChange};
-use claims::ClaimSet;
+use crate::event::{Event, Refusal};
+use crate::registration::{MemberId, ProducerId, UnixMillis, is_ephemeral};
+use crate::rows::{AttachmentNumber, AttachmentRow, ProducerNumber, ProducerRow};
+pub use applying::{Applied, Applying, Step};
+use deleted::DeletedChannels;
 pub(crate) use load::Loader;
+use members::Member;
+use number_pool::NumberPool;
+pub use owned::{Name, Recorded};
+pub use pages::{NodePage, ProducerCopy};
 pub use queries::{DebugEntry, Lifetimes, NodeView, ProducerView, Totals};
+pub use released::{ExpirableName, ReleasedCursor};
 use row_log::RowLog;
-
-/// Whose batch an event is in that stands in none.
-const NO_MEMBER: MemberId = 0;
+pub use row_log::{Change, Discarded};
+use topic::Topic;
 
 /// Topics, channels and who has them, of the whole cluster.
 #[derive(Debug, Default)]
 pub struct RegistrationDb {
-    members: BTreeMap<MemberId, MemberRow>,
+    members: BTreeMap<MemberId, Member>,
     producers: BTreeMap<ProducerNumber, Producer>,
     numbers: BTreeMap<ProducerId, ProducerNumber>,
-    sessions: BTreeMap<(MemberId, SessionId), ProducerNumber>,
-    /// Attachments whose sessions ended and whose claims are not all gone.
-    leaving: BTreeSet<(MemberId, ProducerNumber)>,
+    producer_numbers: NumberPool,
+    attachments: BTreeMap<AttachmentNumber, Attachment>,
+    attachment_numbers: NumberPool,
+    /// Attachments that no longer count and whose claims are not all gone.
+    leaving: BTreeSet<AttachmentNumber>,
+    /// Claims of topics that no longer count, of attachments that do.
+    releasing: BTreeSet<(Arc<str>, AttachmentNumber)>,
     topics: BTreeMap<Arc<str>, Topic>,
+    /// Topics in which something was given up that others still hold.
+    given_up: BTreeSet<Arc<str>>,
+    deleted: DeletedChannels,
+    channel_count: usize,
     claim_count: usize,
     state_hash: u128,
 }
 
 #[derive(Debug)]
 struct Producer {
-    id: ProducerId,
-    attachments: BTreeMap<MemberId, Attachment>,
+    row: ProducerRow,
+    /// Those that count, by member.
+    attachments: BTreeMap<MemberId, AttachmentNumber>,
+    /// Those that do not, and keep the number taken.
+    leaving: u32,
 }
 
 #[derive(Debug)]
 struct Attachment {
     row: AttachmentRow,
-    /// The topics that this attachment claims: the index behind /nodes and detach.
+    /// The topics that it claims: the index behind /nodes and detach.
     topics: BTreeSet<Arc<str>>,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Topic {
-    claims: ClaimSet,
-    channels: BTreeMap<Box<str>, ClaimSet>,
-    tombstones: BTreeMap<ProducerNumber, UnixMillis>,
-}
-
-/// What applying a [`Proposal`] did.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// One result per batch, in order.
-    pub results: Vec<BatchResult>,
-    /// The rows to write, in order; the last change of a key counts.
-    pub changes: Vec<RowChange>,
+/// What an applied event means beyond the registry, for the member that keeps sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// A batch of the member was applied for the first time, with these refusals.
+    Batch {
+        /// Its incarnation.
+        incarnation: u64,
+        /// Its sequence number.
+        sequence: u64,
+        /// As in [`BatchResult::Applied`](crate::event::BatchResult::Applied).
+        refused: Vec<(u32, Refusal)>,
+    },
+    /// A topic or channel was deleted over HTTP.
+    Deleted {
+        /// The topic.
+        topic: Arc<str>,
+        /// The channel, if only that was deleted.
+        channel: Option<Arc<str>>,
+        /// The producers whose claims at the member went with it.
+        holders: Vec<ProducerId>,
+    },
+    /// The word of another member took a claim of a producer at this member, or all of them.
+    Taken {
+        /// The producer.
+        producer: ProducerId,
+        /// The name; `None` if the attachment is gone.
+        name: Option<Name>,
+    },
 }
 
 impl RegistrationDb {
@@ -92,121 +136,90 @@ impl RegistrationDb {
         Self::default()
     }
 
-    /// Applies every batch that has not been applied before.
-    ///
-    /// # Errors
-    /// [`Encoding`](crate::Error::Encoding) if a row cannot be represented; the registry is
-    /// then unusable and the member must stop.
-    pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied> {
-        let mut log = RowLog::starting_from(self.state_hash);
-        let mut results = Vec::with_capacity(proposal.batches.len());
-        for batch in &proposal.batches {
-            results.push(self.apply_batch(batch, &mut log)?);
-        }
-        for event in &proposal.own {
-            // Nobody waits for a refusal.
-            let _ = self.apply_event(NO_MEMBER, event, &mut log)?;
-        }
-        let (changes, state_hash) = log.finish();
-        self.state_hash = state_hash;
-        Ok(Applied { results, changes })
-    }
-
     /// The sum of all row hashes: equal at two members that applied the same events.
     pub fn state_hash(&self) -> u128 {
         self.state_hash
     }
 
-    fn apply_batch(&mut self, batch: &MemberBatch, log: &mut RowLog) -> Result<BatchResult> {
-        let known = self.members.entry(batch.member).or_default();
-        let last = (known.incarnation, known.sequence);
-        let this = (batch.incarnation, batch.sequence);
-        if this < last {
-            return Ok(BatchResult::Superseded);
-        }
-        if this == last {
-            return Ok(BatchResult::Applied {
-                refused: known.refused.clone(),
-            });
-        }
-        let mut refused = Vec::new();
-        for (position, event) in (0u32..).zip(&batch.events) {
-            if let Err(refusal) = self.apply_event(batch.member, event, log)? {
-                refused.push((position, refusal));
-            }
-        }
-        self.change_member(batch.member, log, |row| {
-            row.incarnation = row.incarnation.max(batch.incarnation);
-            row.sequence = batch.sequence;
-            row.refused.clone_from(&refused);
-        })?;
-        Ok(BatchResult::Applied { refused })
-    }
-
+    /// Applies one event. A refused one has changed nothing.
     fn apply_event(
         &mut self,
-        member: MemberId,
+        source: Source,
         event: &Event,
         log: &mut RowLog,
     ) -> Result<std::result::Result<(), Refusal>> {
         match event {
             Event::Attach {
                 producer,
-                session,
                 remote_address,
                 info,
                 at,
             } => {
+                let Some(member) = source.member else {
+                    return Ok(Err(Refusal::NotAttached));
+                };
                 let row = AttachmentRow {
-                    session: *session,
+                    producer: 0,
+                    member,
+                    incarnation: source.incarnation,
                     remote_address: remote_address.clone(),
                     info: info.clone(),
                     active: true,
                     at: *at,
+                    leaving: false,
                 };
-                return self.attach(member, producer, row, log);
+                self.attach(producer, row, log)?;
             }
             Event::Claim {
-                session,
+                producer,
                 topic,
                 channel,
             } => {
-                let Some(number) = self.attached(member, *session) else {
+                let Some(number) = self.attachment_of(source.member, producer) else {
                     return Ok(Err(Refusal::NotAttached));
                 };
-                self.claim(number, member, topic, channel.as_deref(), log)?;
+                return Ok(self.claim(number, topic, channel.as_deref(), log));
             }
             Event::Release {
-                session,
+                producer,
                 topic,
                 channel,
-            } => {
-                let Some(number) = self.attached(member, *session) else {
+            } => self.release(source, producer, topic, channel.as_deref(), log)?,
+            Event::Detach { producer, at } => self.detach(source.member, producer, *at, log)?,
+            Event::SetActive { producer, active } => {
+                let Some(number) = self.attachment_of(source.member, producer) else {
                     return Ok(Err(Refusal::NotAttached));
                 };
-                match channel {
-                    Some(channel) => self.release_channel(number, member, topic, channel, log)?,
-                    None => self.release_topic(number, member, topic, log)?,
-                }
-            }
-            Event::Detach { session } => self.detach(member, *session, log)?,
-            Event::SetActive { session, active } => {
-                return self.set_active(member, *session, *active, log);
+                self.change_attachment(number, log, |row| row.active = *active)?;
             }
             Event::CreateTopic { topic } => {
-                self.create_topic(topic, log)?;
+                self.create_topic(topic, log);
             }
-            Event::DeleteTopic { topic } => self.delete_topic(topic, log)?,
-            Event::CreateChannel { topic, channel } => self.create_channel(topic, channel, log)?,
+            Event::DeleteTopic { topic } => self.delete_topic(source, topic, log),
+            Event::CreateChannel { topic, channel } => {
+                let name = self.create_topic(topic, log);
+                if let Some(topic) = self.topics.get_mut(&name) {
+                    topic.create_channel(&name, channel, log);
+                }
+            }
             Event::DeleteChannel { topic, channel } => {
-                return self.delete_channel(topic, channel, log);
+                return self.delete_channel(source, topic, channel, log);
             }
-            Event::Tombstone { topic, node, at } => self.tombstone(topic, node, *at, log)?,
-            Event::SuspendMember { member } => {
-                self.change_member(*member, log, |row| row.suspended = true)?;
-            }
-            Event::ResumeMember { member } => {
-                self.change_member(*member, log, |row| row.suspended = false)?;
+            Event::Tombstone { topic, node, at } => self.tombstone(topic, node, *at, log),
+            Event::Away {
+                member,
+                last_heard,
+                at,
+            } => self.note_away(*member, *last_heard, *at, log)?,
+            Event::Expire { producer, ended } => self.expire(source, producer, *ended, log)?,
+            Event::ExpireName {
+                producer,
+                topic,
+                channel,
+                released,
+            } => {
+                let channel = channel.as_deref();
+                self.expire_name(source, producer, (topic, channel), *released, log)?;
             }
             Event::RemoveMember { member } => self.remove_member(*member, log)?,
             Event::Sweep => self.sweep(log)?,
@@ -214,356 +227,332 @@ impl RegistrationDb {
         Ok(Ok(()))
     }
 
-    fn attach(
-        &mut self,
-        member: MemberId,
-        id: &ProducerId,
-        row: AttachmentRow,
-        log: &mut RowLog,
-    ) -> Result<std::result::Result<(), Refusal>> {
-        if self.sessions.contains_key(&(member, row.session)) {
-            return Ok(Err(Refusal::NotAttached));
-        }
-        let number = match self.numbers.get(id) {
-            Some(number) => *number,
-            None => {
-                let number = self.smallest_free_number();
-                log.insert(&Row::Producer(number, id.clone()))?;
-                self.numbers.insert(id.clone(), number);
-                self.producers.insert(number, Producer::new(id.clone()));
-                number
-            }
-        };
-        let Some(producer) = self.producers.get_mut(&number) else {
-            return Ok(Err(Refusal::NotAttached));
-        };
-        let session = row.session;
-        let new = Row::Attachment(number, member, row.clone());
-        match producer.attachments.get_mut(&member) {
-            Some(attachment) if attachment.row.session > session => {
-                return Ok(Err(Refusal::NotAttached));
-            }
-            Some(attachment) => {
-                let old = std::mem::replace(&mut attachment.row, row);
-                self.sessions.remove(&(member, old.session));
-                self.leaving.remove(&(member, number));
-                log.replace(&Row::Attachment(number, member, old), &new)?;
-            }
-            None => {
-                producer.attachments.insert(member, Attachment::new(row));
-                log.insert(&new)?;
-            }
-        }
-        self.sessions.insert((member, session), number);
-        Ok(Ok(()))
-    }
-
     fn claim(
         &mut self,
-        number: ProducerNumber,
-        member: MemberId,
-        topic_name: &str,
+        number: AttachmentNumber,
+        topic: &str,
+        channel: Option<&str>,
+        log: &mut RowLog,
+    ) -> std::result::Result<(), Refusal> {
+        let name = self.create_topic(topic, log);
+        let claimed_before = self.attachments.get(&number).is_some_and(|attachment| {
+            let producer = attachment.row.producer;
+            attachment.topics.contains(&name) || self.is_claimed(&name, producer)
+        });
+        let Some(topic) = self.topics.get_mut(&name) else {
+            debug_assert!(false, "{name} has just been created");
+            return Ok(());
+        };
+        if topic
+            .claims
+            .get(&number)
+            .is_some_and(|claim| claim.releasing)
+        {
+            return Err(Refusal::Releasing);
+        }
+        if let Some(attachment) = self.attachments.get(&number)
+            && !topic.released.is_empty()
+        {
+            topic.claimed_again(&name, attachment.row.producer, channel, log);
+            if topic.released.is_empty() {
+                self.given_up.remove(&name);
+            }
+        }
+        if topic.claim(&name, number, log)
+            && let Some(attachment) = self.attachments.get_mut(&number)
+        {
+            attachment.topics.insert(name.clone());
+            if !claimed_before {
+                // Claims that are still being removed do not keep a tombstone.
+                topic.set_tombstone(&name, attachment.row.producer, None, log);
+            }
+        }
+        if let Some(channel) = channel {
+            topic.claim_channel(&name, number, channel, log);
+        }
+        Ok(())
+    }
+
+    /// UNREGISTER: of what this member records, and of what only attachments that are not present
+    /// hold.
+    fn release(
+        &mut self,
+        source: Source,
+        producer: &ProducerId,
+        topic: &str,
         channel: Option<&str>,
         log: &mut RowLog,
     ) -> Result<()> {
-        let name = self.create_topic(topic_name, log)?;
-        let Some(topic) = self.topics.get_mut(topic_name) else {
-            return Ok(());
-        };
-        if let Some(channel) = channel {
-            topic.create_channel(topic_name, channel, log)?;
-            if let Some(claims) = topic.channels.get_mut(channel)
-                && claims.insert(number, member)
-            {
-                self.claim_count += 1;
-                log.insert(&claim_row(topic_name, channel, number, member))?;
-            }
+        if let Some(number) = self.attachment_of(source.member, producer) {
+            self.release_claim(number, topic, channel, log)?;
         }
-        if topic.claims.insert(number, member) {
-            self.claim_count += 1;
-            log.insert(&claim_row(topic_name, "", number, member))?;
-            if let Some(attachment) = self.attachment_mut(number, member) {
-                attachment.topics.insert(name);
-            }
+        for (member, number) in self.held_without_presence(producer, topic, channel) {
+            self.release_claim(number, topic, channel, log)?;
+            source.note(member, log, || Note::Taken {
+                producer: producer.clone(),
+                name: Some((topic.into(), channel.map(Into::into))),
+            });
         }
-        Ok(())
-    }
-
-    fn release_channel(
-        &mut self,
-        number: ProducerNumber,
-        member: MemberId,
-        topic_name: &str,
-        channel: &str,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let Some(topic) = self.topics.get_mut(topic_name) else {
-            return Ok(());
-        };
-        let Some(claims) = topic.channels.get_mut(channel) else {
-            return Ok(());
-        };
-        if claims.remove(number, member) {
-            self.claim_count -= 1;
-            log.remove(&claim_row(topic_name, channel, number, member))?;
-        }
+        self.remember_release(source, producer, topic, channel, log);
         // As upstream: also if the caller never held it.
-        if claims.is_empty() && crate::registration::is_ephemeral(channel) {
-            topic.channels.remove(channel);
-            log.remove(&channel_row(topic_name, channel))?;
-        }
-        Ok(())
-    }
-
-    fn release_topic(
-        &mut self,
-        number: ProducerNumber,
-        member: MemberId,
-        topic_name: &str,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let Some(topic) = self.topics.get_mut(topic_name) else {
+        let Some((name, found)) = self.topics.get_key_value(topic) else {
             return Ok(());
         };
-        let held: Vec<Box<str>> = topic
-            .channels
-            .iter()
-            .filter(|(_, claims)| claims.contains(number, member))
-            .map(|(name, _)| name.clone())
-            .collect();
-        let released = topic.claims.remove(number, member);
-        let untombstoned = if topic.claims.has_producer(number) {
-            None
-        } else {
-            topic.tombstones.remove(&number)
-        };
-        let last_claim_gone = topic.claims.is_empty();
-        for channel in held {
-            self.release_channel(number, member, topic_name, &channel, log)?;
-        }
-        if released {
-            self.claim_count -= 1;
-            log.remove(&claim_row(topic_name, "", number, member))?;
-            if let Some(attachment) = self.attachment_mut(number, member) {
-                attachment.topics.remove(topic_name);
+        let name = name.clone();
+        match channel {
+            None if is_ephemeral(topic) && found.claims.is_empty() => {
+                self.remove_topic(&name, log);
             }
-        }
-        if let Some(at) = untombstoned {
-            log.remove(&Row::Tombstone(topic_name.into(), number, at))?;
-        }
-        if last_claim_gone && crate::registration::is_ephemeral(topic_name) {
-            self.delete_topic(topic_name, log)?;
+            Some(channel) if is_ephemeral(channel) && found.channels.get(channel) == Some(&0) => {
+                if let Some(topic) = self.topics.get_mut(&name) {
+                    topic.delete_channel(&name, channel, log);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
 
-    fn set_active(
-        &mut self,
-        member: MemberId,
-        session: SessionId,
-        active: bool,
-        log: &mut RowLog,
-    ) -> Result<std::result::Result<(), Refusal>> {
-        let number = self.attached(member, session);
-        let found = number.and_then(|number| Some((number, self.attachment_mut(number, member)?)));
-        let Some((number, attachment)) = found else {
-            return Ok(Err(Refusal::NotAttached));
+    /// The claims of a name that a release at a present member takes along: those of attachments
+    /// that are not present, unless a present one holds it, too.
+    fn held_without_presence(
+        &self,
+        producer: &ProducerId,
+        topic: &str,
+        channel: Option<&str>,
+    ) -> Vec<(MemberId, AttachmentNumber)> {
+        let Some(topic) = self.topics.get(topic) else {
+            return Vec::new();
         };
-        let old = attachment.row.clone();
-        attachment.row.active = active;
-        let new = attachment.row.clone();
-        log.replace(
-            &Row::Attachment(number, member, old),
-            &Row::Attachment(number, member, new),
-        )?;
-        Ok(Ok(()))
+        let mut held = Vec::new();
+        for (member, number) in self.attachments_of(producer) {
+            if topic.is_claimed_by(number, channel) {
+                if self.is_present(number) {
+                    return Vec::new();
+                }
+                held.push((member, number));
+            }
+        }
+        held
+    }
+
+    fn release_claim(
+        &mut self,
+        number: AttachmentNumber,
+        topic: &str,
+        channel: Option<&str>,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let Some((name, _)) = self.topics.get_key_value(topic) else {
+            return Ok(());
+        };
+        let name = name.clone();
+        match channel {
+            Some(channel) => {
+                if let Some(topic) = self.topics.get_mut(&name)
+                    && topic.is_claimed_by(number, Some(channel))
+                {
+                    topic.release_channel(&name, number, channel, log);
+                    self.forget_release(&name, number, channel, log);
+                }
+            }
+            None => self.release_topic(number, &name, log),
+        }
+        Ok(())
+    }
+
+    /// Removes an attachment's claim of a topic, or begins to.
+    fn release_topic(&mut self, number: AttachmentNumber, name: &Arc<str>, log: &mut RowLog) {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        if !topic.claims.contains_key(&number) {
+            return;
+        }
+        let done = topic.release(name, number, log);
+        let empty = topic.claims.is_empty();
+        let Some(attachment) = self.attachments.get_mut(&number) else {
+            debug_assert!(false, "a claim without an attachment");
+            return;
+        };
+        let (producer, leaving) = (attachment.row.producer, attachment.row.leaving);
+        if done {
+            attachment.topics.remove(name);
+            self.releasing.remove(&(name.clone(), number));
+        } else if !leaving {
+            self.releasing.insert((name.clone(), number));
+        }
+        if !self.is_claimed(name, producer)
+            && let Some(topic) = self.topics.get_mut(name)
+        {
+            topic.set_tombstone(name, producer, None, log);
+        }
+        self.forget_releases(name, producer, log);
+        if empty && is_ephemeral(name) {
+            self.remove_topic(name, log);
+        }
     }
 
     /// Returns the topic's shared name.
-    fn create_topic(&mut self, name: &str, log: &mut RowLog) -> Result<Arc<str>> {
+    fn create_topic(&mut self, name: &str, log: &mut RowLog) -> Arc<str> {
         if let Some((shared, _)) = self.topics.get_key_value(name) {
-            return Ok(shared.clone());
+            return shared.clone();
         }
         let shared: Arc<str> = name.into();
-        log.insert(&Row::Topic(name.into()))?;
-        self.topics.insert(shared.clone(), Topic::default());
-        Ok(shared)
+        let topic = Topic::create(&shared, log);
+        self.topics.insert(shared.clone(), topic);
+        shared
     }
 
-    fn create_channel(&mut self, topic: &str, channel: &str, log: &mut RowLog) -> Result<()> {
-        let name = self.create_topic(topic, log)?;
-        let entry = self.topics.entry(name).or_default();
-        entry.create_channel(topic, channel, log)
-    }
-
-    fn delete_topic(&mut self, name: &str, log: &mut RowLog) -> Result<()> {
-        let Some(topic) = self.topics.remove(name) else {
-            return Ok(());
-        };
-        for (channel, claims) in &topic.channels {
-            self.drop_claims(name, channel, claims, log)?;
-            log.remove(&channel_row(name, channel))?;
+    fn delete_topic(&mut self, source: Source, name: &str, log: &mut RowLog) {
+        let holders = self.holders(source, name, None);
+        source.note_own(log, || Note::Deleted {
+            topic: name.into(),
+            channel: None,
+            holders,
+        });
+        if let Some((name, _)) = self.topics.get_key_value(name) {
+            let name = name.clone();
+            self.remove_topic(&name, log);
         }
-        self.drop_claims(name, "", &topic.claims, log)?;
-        for (number, member) in topic.claims.iter() {
-            if let Some(attachment) = self.attachment_mut(number, member) {
+    }
+
+    /// Costs the same for any number of channels.
+    fn remove_topic(&mut self, name: &Arc<str>, log: &mut RowLog) {
+        let Some(topic) = self.topics.remove(name) else {
+            return;
+        };
+        log.state_hash = log.state_hash.wrapping_sub(topic.hash);
+        let signed = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
+        log.channels -= signed(topic.channels.len());
+        for (number, claim) in &topic.claims {
+            log.claims -= signed(1 + claim.len());
+            if let Some(attachment) = self.attachments.get_mut(number) {
                 attachment.topics.remove(name);
             }
+            if claim.releasing {
+                self.releasing.remove(&(name.clone(), *number));
+            }
         }
-        for (number, at) in topic.tombstones {
-            log.remove(&Row::Tombstone(name.into(), number, at))?;
-        }
-        log.remove(&Row::Topic(name.into()))
+        self.given_up.remove(name);
+        log.topic(name, false);
+        log.discard_topic(topic);
     }
 
     fn delete_channel(
         &mut self,
-        topic: &str,
+        source: Source,
+        topic_name: &str,
         channel: &str,
         log: &mut RowLog,
     ) -> Result<std::result::Result<(), Refusal>> {
-        let channels = self.topics.get_mut(topic).map(|topic| &mut topic.channels);
-        let Some(claims) = channels.and_then(|channels| channels.remove(channel)) else {
-            return Ok(Err(Refusal::ChannelNotFound));
+        let holders = self.holders(source, topic_name, Some(channel));
+        let found = self
+            .topics
+            .get_key_value(topic_name)
+            .filter(|(_, topic)| topic.channels.contains_key(channel));
+        let Some((name, _)) = found else {
+            // Whoever asks all members one after the other finds it gone at the second.
+            let just_deleted =
+                self.deleted
+                    .asked_again(topic_name, channel, source.member, source.at, log)?;
+            return Ok(match just_deleted {
+                true => Ok(()),
+                false => Err(Refusal::ChannelNotFound),
+            });
         };
-        self.drop_claims(topic, channel, &claims, log)?;
-        log.remove(&channel_row(topic, channel))?;
+        let name = name.clone();
+        if let Some(topic) = self.topics.get_mut(&name) {
+            topic.delete_channel(&name, channel, log);
+            self.forget_channel(&name, channel, log);
+        }
+        source.note_own(log, || Note::Deleted {
+            topic: topic_name.into(),
+            channel: Some(channel.into()),
+            holders,
+        });
+        let (member, at) = (source.member, source.at);
+        self.deleted.insert(topic_name, channel, member, at, log)?;
         Ok(Ok(()))
     }
 
-    fn tombstone(
-        &mut self,
-        topic_name: &str,
-        node: &str,
-        at: UnixMillis,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let Some(topic) = self.topics.get_mut(topic_name) else {
-            return Ok(());
+    /// The producers that claim a name at the member that notes are for.
+    fn holders(&self, source: Source, topic: &str, channel: Option<&str>) -> Vec<ProducerId> {
+        let (Some(member), Some(topic)) = (source.noted, self.topics.get(topic)) else {
+            return Vec::new();
         };
-        for number in topic.claims.producers() {
-            let matches = self
-                .producers
-                .get(&number)
-                .is_some_and(|producer| producer.is_node(node));
-            if !matches {
-                continue;
+        let claims = topic.claims.iter();
+        let claims = claims.filter(|(_, claim)| channel.is_none_or(|channel| claim.has(channel)));
+        let attachments = claims.filter_map(|(number, _)| self.attachments.get(number));
+        let own = attachments.filter(|attachment| attachment.row.member == member);
+        own.filter_map(|attachment| self.producers.get(&attachment.row.producer))
+            .map(|producer| producer.row.id.clone())
+            .collect()
+    }
+
+    fn tombstone(&mut self, topic: &str, node: &str, at: UnixMillis, log: &mut RowLog) {
+        let Some((name, topic)) = self.topics.get_key_value(topic) else {
+            return;
+        };
+        let name = name.clone();
+        let claimants = topic.claims.keys();
+        let producers: BTreeSet<ProducerNumber> = claimants
+            .filter_map(|number| self.attachments.get(number))
+            .filter(|attachment| !attachment.row.leaving)
+            .map(|attachment| attachment.row.producer)
+            .filter(|number| self.is_node(*number, node))
+            .collect();
+        if let Some(topic) = self.topics.get_mut(&name) {
+            for number in producers {
+                topic.set_tombstone(&name, number, Some(at), log);
             }
-            let row = Row::Tombstone(topic_name.into(), number, at);
-            match topic.tombstones.insert(number, at) {
-                Some(old) => {
-                    log.replace(&Row::Tombstone(topic_name.into(), number, old), &row)?;
-                }
-                None => log.insert(&row)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn change_member(
-        &mut self,
-        member: MemberId,
-        log: &mut RowLog,
-        change: impl FnOnce(&mut MemberRow),
-    ) -> Result<()> {
-        let row = self.members.entry(member).or_default();
-        let old = row.clone();
-        change(row);
-        let new = row.clone();
-        // A member that nothing is known of has no row.
-        let nothing = MemberRow::default();
-        let stored = |row: MemberRow| Row::Member(member, row);
-        match (old == nothing, new == nothing) {
-            (true, true) => Ok(()),
-            (true, false) => log.insert(&stored(new)),
-            (false, true) => log.remove(&stored(old)),
-            (false, false) => log.replace(&stored(old), &stored(new)),
         }
     }
 
-    fn drop_claims(
-        &mut self,
-        topic: &str,
-        channel: &str,
-        claims: &ClaimSet,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        for (number, member) in claims.iter() {
-            self.claim_count -= 1;
-            log.remove(&claim_row(topic, channel, number, member))?;
-        }
-        Ok(())
-    }
-
-    /// Whose session it is; `None` if it has no attachment, or none any more.
-    fn attached(&self, member: MemberId, session: SessionId) -> Option<ProducerNumber> {
-        self.sessions.get(&(member, session)).copied()
-    }
-
-    fn attachment_mut(
-        &mut self,
-        number: ProducerNumber,
-        member: MemberId,
-    ) -> Option<&mut Attachment> {
-        self.producers
-            .get_mut(&number)?
-            .attachments
-            .get_mut(&member)
-    }
-
-    fn smallest_free_number(&self) -> ProducerNumber {
-        (0..)
-            .zip(self.producers.keys())
-            .find(|(free, taken)| free != *taken)
-            .map_or(self.producers.len() as ProducerNumber, |(free, _)| free)
-    }
-}
-
-impl Producer {
-    fn new(id: ProducerId) -> Self {
-        Producer {
-            id,
-            attachments: BTreeMap::new(),
-        }
-    }
-
-    /// Upstream's form in tombstone requests: `broadcast_address:http_port`.
-    fn is_node(&self, node: &str) -> bool {
+    /// Whether upstream's form in tombstone requests, `broadcast_address:http_port`, means this
+    /// producer.
+    fn is_node(&self, number: ProducerNumber, node: &str) -> bool {
+        let Some(producer) = self.producers.get(&number) else {
+            return false;
+        };
         let port = node
-            .strip_prefix(self.id.broadcast_address.as_str())
+            .strip_prefix(producer.row.id.broadcast_address.as_str())
             .and_then(|rest| rest.strip_prefix(':'));
         port.is_some_and(|port| {
-            self.attachments
-                .values()
-                .any(|attachment| attachment.row.info.http_port.to_string() == port)
+            let attachments = producer.attachments.values();
+            let mut attachments = attachments.filter_map(|number| self.attachments.get(number));
+            attachments.any(|attachment| attachment.row.info.http_port.to_string() == port)
         })
     }
-}
 
-impl Topic {
-    /// The topic's name is for the log.
-    fn create_channel(&mut self, name: &str, channel: &str, log: &mut RowLog) -> Result<()> {
-        if !self.channels.contains_key(channel) {
-            log.insert(&channel_row(name, channel))?;
-            self.channels.insert(channel.into(), ClaimSet::default());
-        }
-        Ok(())
+    /// Whether an attachment of the producer that counts claims the topic.
+    fn is_claimed(&self, topic: &str, producer: ProducerNumber) -> bool {
+        self.is_name_claimed(topic, producer, None)
     }
 }
 
-impl Attachment {
-    fn new(row: AttachmentRow) -> Self {
-        Attachment {
-            row,
-            topics: BTreeSet::new(),
+/// Where an event comes from.
+#[derive(Debug, Clone, Copy)]
+struct Source {
+    /// Whose batch it is in; `None` for the leader's own.
+    member: Option<MemberId>,
+    incarnation: u64,
+    /// When the batch was made.
+    at: UnixMillis,
+    /// The member that notes are collected for.
+    noted: Option<MemberId>,
+}
+
+impl Source {
+    fn note(self, of: MemberId, log: &mut RowLog, note: impl FnOnce() -> Note) {
+        if self.noted == Some(of) {
+            log.note(note());
         }
     }
-}
 
-fn claim_row(topic: &str, channel: &str, number: ProducerNumber, member: MemberId) -> Row {
-    Row::Claim(topic.into(), channel.into(), number, member)
-}
-
-fn channel_row(topic: &str, channel: &str) -> Row {
-    Row::Channel(topic.into(), channel.into())
+    fn note_own(self, log: &mut RowLog, note: impl FnOnce() -> Note) {
+        if self.noted.is_some() {
+            log.note(note());
+        }
+    }
 }

@@ -21,8 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::record_file::{seal, unseal};
-use crate::registration_db::{Loader, RegistrationDb};
-use crate::rows::RowChange;
+use crate::registration_db::{Change as RegistryChange, Loader, RegistrationDb};
 use crate::sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
 use topic_pieces::Assembly;
@@ -149,12 +148,17 @@ impl RegistrationStore {
         })
     }
 
-    /// Takes note of rows that changed in this registry, which has applied the log up to where the
+    /// Takes note of what changed in this registry, which has applied the log up to where the
     /// mark says. They come to disk with the mark, now or later.
     ///
     /// # Errors
     /// [`Error::Io`] if what waited cannot be written; the member must stop then.
-    pub fn apply(&self, db: &RegistrationDb, changes: Vec<RowChange>, mark: &[u8]) -> Result<()> {
+    pub fn apply(
+        &self,
+        db: &RegistrationDb,
+        changes: Vec<RegistryChange>,
+        mark: &[u8],
+    ) -> Result<()> {
         let mut current = self.0.current();
         current.unwritten.note(changes, mark);
         match current.unwritten.is_due(db) {

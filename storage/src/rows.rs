@@ -1,4 +1,4 @@
-//! How the registry stands on disk and in snapshots: ordered keys, small values. PURE.
+//! How the registry is stored on disk and in snapshots: ordered keys, small values. PURE.
 //!
 //! Every row is one fact. A key starts with a letter for its kind; names are ended
 //! by a zero byte (no valid name contains one) and numbers are big-endian, so that
@@ -9,102 +9,154 @@ use serde::{Deserialize, Serialize};
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::event::Refusal;
-use crate::registration::{MemberId, PeerInfo, ProducerId, SessionId, UnixMillis};
+use crate::registration::{MemberId, PeerInfo, ProducerId, UnixMillis};
 
 /// A producer's number: the smallest one free when it first attached, so it is the same at
-/// every member. It stands for the [`ProducerId`] in the many claim rows.
+/// every member.
 pub type ProducerNumber = u32;
 
-/// A row as it is written: `None` deletes the key.
+/// An attachment's number, given in the same way. It stands for (producer, member) in the many
+/// claim rows, and for one attachment only: one that is made after a detach has another number
+/// while claims of the old one are still being removed.
+pub type AttachmentNumber = u32;
+
+/// A row that belongs to no topic, as it is written: `None` deletes the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
-    /// Where.
+    /// Its key.
     pub key: Vec<u8>,
-    /// What.
+    /// Its new value.
     pub value: Option<Vec<u8>>,
 }
 
 /// One fact of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Row {
-    /// `m member`: what is known of a member's batches.
+    /// `m member`: what is known about a member.
     Member(MemberId, MemberRow),
+    /// `s member incarnation`: when that incarnation began; kept while attachments of earlier ones
+    /// are there.
+    Start(MemberId, u64, Start),
     /// `p number`: which producer a number stands for.
-    Producer(ProducerNumber, ProducerId),
-    /// `a number member`: the trace of a session.
-    Attachment(ProducerNumber, MemberId, AttachmentRow),
+    Producer(ProducerNumber, ProducerRow),
+    /// `a number`: that a member has a session of a producer.
+    Attachment(AttachmentNumber, AttachmentRow),
+    /// `d topic channel`: a channel that was deleted a moment ago.
+    Deleted(String, String, DeletedRow),
     /// `t topic`: the topic is listed.
     Topic(String),
     /// `c topic channel`: the channel is listed.
     Channel(String, String),
-    /// `r topic channel number member`: a claim; an empty channel is the claim of the topic.
-    Claim(String, String, ProducerNumber, MemberId),
+    /// `q topic number`: a claim of a topic; whether it is being released step by step.
+    TopicClaim(String, AttachmentNumber, bool),
+    /// `r topic channel number`: a claim of a channel.
+    ChannelClaim(String, String, AttachmentNumber),
     /// `x topic number`: when the producer was tombstoned for the topic.
     Tombstone(String, ProducerNumber, UnixMillis),
+    /// `u topic number`: when the producer gave up the topic at a present member, while others
+    /// still hold it.
+    TopicReleased(String, ProducerNumber, UnixMillis),
+    /// `v topic channel number`: the same for a channel.
+    ChannelReleased(String, String, ProducerNumber, UnixMillis),
 }
 
-/// What is known of a member's batches.
+/// What is known about a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
-    /// The newest life that has proposed.
+    /// The newest incarnation that has proposed.
     pub incarnation: u64,
-    /// The last batch of that life that was applied.
+    /// The last batch of that incarnation that was applied.
     pub sequence: u64,
-    /// What was refused in it, for a repeated question.
+    /// What was refused in it, for a repeated batch.
     pub refused: Vec<(u32, Refusal)>,
-    /// Its attachments are hidden: the leader has not heard it for too long.
-    pub suspended: bool,
+    /// Set while the leader receives no keep-alives of it.
+    pub away: Option<Away>,
+    /// It has left the cluster; batches that arrive late are not applied.
+    pub removed: bool,
 }
 
-/// The replicated trace of a session.
+/// A member that the leader does not hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// When the leader noticed: its attachments are hidden when this is too long ago.
+    pub since: UnixMillis,
+    /// When it was last known to be alive.
+    pub last_heard: UnixMillis,
+}
+
+/// The beginning of an incarnation of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// When its first batch was made.
+    pub at: UnixMillis,
+    /// When the incarnation before was last known to be alive; an estimate if the leader had not
+    /// missed it.
+    pub last_heard: UnixMillis,
+}
+
+/// A producer with at least one attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerRow {
+    /// What consumers dial.
+    pub id: ProducerId,
+    /// When its session at a present member ended last, if it has not attached anywhere since.
+    pub ended: Option<UnixMillis>,
+}
+
+/// "This member has at least one session of this producer."
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentRow {
-    /// The newest session of this producer at this member.
-    pub session: SessionId,
-    /// `ip:port` of the nsqd's end.
+    /// The producer.
+    pub producer: ProducerNumber,
+    /// The owner of the sessions.
+    pub member: MemberId,
+    /// The incarnation of the owner that recorded it.
+    pub incarnation: u64,
+    /// `ip:port` of the nsqd's end of the session that was recorded last.
     pub remote_address: String,
-    /// What the nsqd told in IDENTIFY.
+    /// What the nsqd said in IDENTIFY.
     pub info: PeerInfo,
-    /// Whether its owner hears PINGs.
+    /// Whether the owner receives PINGs.
     pub active: bool,
-    /// When it identified itself.
+    /// When the nsqd identified itself.
     pub at: UnixMillis,
+    /// Its claims no longer count and are being removed step by step.
+    pub leaving: bool,
 }
 
-impl MemberRow {
-    /// What is left of a member that was removed: no batch of it is ever newer.
-    pub fn removed() -> Self {
-        MemberRow {
-            incarnation: u64::MAX,
-            ..MemberRow::default()
-        }
-    }
-
-    /// Whether this is what is left of a member that was removed.
-    pub fn is_removed(&self) -> bool {
-        self.incarnation == u64::MAX
-    }
+/// A channel that was deleted a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRow {
+    /// When it was deleted.
+    pub at: UnixMillis,
+    /// The members at which the deletion was asked for, in ascending order.
+    pub members: Vec<MemberId>,
 }
 
 impl Row {
     /// The row's key.
     pub fn key(&self) -> Vec<u8> {
+        let key = KeyWriter::new;
         match self {
-            Row::Member(member, _) => KeyWriter::new(b'm').u64(*member).done(),
-            Row::Producer(number, _) => KeyWriter::new(b'p').u32(*number).done(),
-            Row::Attachment(number, member, _) => {
-                KeyWriter::new(b'a').u32(*number).u64(*member).done()
+            Row::Member(member, _) => key(b'm').u64(*member).done(),
+            Row::Start(member, incarnation, _) => key(b's').u64(*member).u64(*incarnation).done(),
+            Row::Producer(number, _) => key(b'p').u32(*number).done(),
+            Row::Attachment(number, _) => key(b'a').u32(*number).done(),
+            Row::Deleted(topic, channel, _) => key(b'd').name(topic).name(channel).done(),
+            Row::Topic(topic) => TopicFact::Topic.key(topic),
+            Row::Channel(topic, channel) => TopicFact::Channel(channel).key(topic),
+            Row::TopicClaim(topic, number, releasing) => {
+                TopicFact::Claim(*number, *releasing).key(topic)
             }
-            Row::Topic(topic) => KeyWriter::new(b't').name(topic).done(),
-            Row::Channel(topic, channel) => KeyWriter::new(b'c').name(topic).name(channel).done(),
-            Row::Claim(topic, channel, number, member) => KeyWriter::new(b'r')
-                .name(topic)
-                .name(channel)
-                .u32(*number)
-                .u64(*member)
-                .done(),
-            Row::Tombstone(topic, number, _) => {
-                KeyWriter::new(b'x').name(topic).u32(*number).done()
+            Row::ChannelClaim(topic, channel, number) => {
+                TopicFact::ChannelClaim(channel, *number).key(topic)
+            }
+            Row::Tombstone(topic, number, at) => TopicFact::Tombstone(*number, *at).key(topic),
+            Row::TopicReleased(topic, number, at) => {
+                TopicFact::Released(*number, None, *at).key(topic)
+            }
+            Row::ChannelReleased(topic, channel, number, at) => {
+                TopicFact::Released(*number, Some(channel), *at).key(topic)
             }
         }
     }
@@ -116,10 +168,17 @@ impl Row {
     pub fn value(&self) -> Result<Vec<u8>> {
         match self {
             Row::Member(_, row) => encode("a member row", row),
-            Row::Producer(_, id) => encode("a producer row", id),
-            Row::Attachment(_, _, row) => encode("an attachment row", row),
-            Row::Tombstone(_, _, at) => encode("a tombstone row", at),
-            Row::Topic(_) | Row::Channel(..) | Row::Claim(..) => Ok(Vec::new()),
+            Row::Start(_, _, start) => encode("a start row", start),
+            Row::Producer(_, row) => encode("a producer row", row),
+            Row::Attachment(_, row) => encode("an attachment row", row),
+            Row::Deleted(_, _, row) => encode("a deleted row", row),
+            Row::TopicClaim(_, number, releasing) => {
+                Ok(TopicFact::Claim(*number, *releasing).value())
+            }
+            Row::Tombstone(_, _, at)
+            | Row::TopicReleased(_, _, at)
+            | Row::ChannelReleased(_, _, _, at) => Ok(at.to_be_bytes().to_vec()),
+            Row::Topic(_) | Row::Channel(..) | Row::ChannelClaim(..) => Ok(Vec::new()),
         }
     }
 
@@ -130,43 +189,117 @@ impl Row {
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Row> {
         let (&kind, rest) = key.split_first().ok_or_else(|| bad_key(key))?;
         let mut reader = KeyReader { key, rest };
+        let no_value = || match value {
+            [] => Ok(()),
+            _ => Err(bad_key(key)),
+        };
         let row = match kind {
             b'm' => Row::Member(reader.u64()?, decode("a member row", value)?),
+            b's' => Row::Start(reader.u64()?, reader.u64()?, decode("a start row", value)?),
             b'p' => Row::Producer(reader.u32()?, decode("a producer row", value)?),
-            b'a' => Row::Attachment(
-                reader.u32()?,
-                reader.u64()?,
-                decode("an attachment row", value)?,
+            b'a' => Row::Attachment(reader.u32()?, decode("an attachment row", value)?),
+            b'd' => Row::Deleted(
+                reader.name()?,
+                reader.name()?,
+                decode("a deleted row", value)?,
             ),
             b't' => Row::Topic(reader.name()?),
             b'c' => Row::Channel(reader.name()?, reader.name()?),
-            b'r' => Row::Claim(reader.name()?, reader.name()?, reader.u32()?, reader.u64()?),
-            b'x' => Row::Tombstone(
-                reader.name()?,
-                reader.u32()?,
-                decode("a tombstone row", value)?,
-            ),
+            b'q' => {
+                let releasing = match value {
+                    [] => false,
+                    [1] => true,
+                    _ => return Err(bad_key(key)),
+                };
+                Row::TopicClaim(reader.name()?, reader.u32()?, releasing)
+            }
+            b'r' => Row::ChannelClaim(reader.name()?, reader.name()?, reader.u32()?),
+            b'x' | b'u' | b'v' => {
+                let at = <[u8; 8]>::try_from(value).map_err(|_| bad_key(key))?;
+                let (topic, at) = (reader.name()?, u64::from_be_bytes(at));
+                match kind {
+                    b'x' => Row::Tombstone(topic, reader.u32()?, at),
+                    b'u' => Row::TopicReleased(topic, reader.u32()?, at),
+                    _ => Row::ChannelReleased(topic, reader.name()?, reader.u32()?, at),
+                }
+            }
             _ => return Err(bad_key(key)),
         };
-        if !reader.rest.is_empty() || (matches!(kind, b't' | b'c' | b'r') && !value.is_empty()) {
+        if matches!(kind, b't' | b'c' | b'r') {
+            no_value()?;
+        }
+        if !reader.rest.is_empty() {
             return Err(bad_key(key));
         }
         Ok(row)
     }
 }
 
-/// The topic that a row with this key belongs to; `None` if it belongs to none.
-pub(crate) fn topic_of(key: &[u8]) -> Option<&str> {
-    let (b't' | b'c' | b'r' | b'x', rest) = key.split_first()? else {
-        return None;
-    };
-    let name = rest.split(|byte| *byte == 0).next()?;
-    std::str::from_utf8(name).ok()
+/// One fact below a topic, without copies of its names: there are millions of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TopicFact<'a> {
+    Topic,
+    Channel(&'a str),
+    Claim(AttachmentNumber, bool),
+    ChannelClaim(&'a str, AttachmentNumber),
+    Tombstone(ProducerNumber, UnixMillis),
+    Released(ProducerNumber, Option<&'a str>, UnixMillis),
 }
 
-/// Whether a row with this key says that a topic is listed.
-pub(crate) fn is_topic(key: &[u8]) -> bool {
-    key.first() == Some(&b't')
+impl TopicFact<'_> {
+    fn key(self, topic: &str) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.write_key(topic, &mut key);
+        key
+    }
+
+    /// Replaces what is in `key`.
+    fn write_key(self, topic: &str, key: &mut Vec<u8>) {
+        key.clear();
+        let mut writer = KeyWriter(std::mem::take(key));
+        writer = match self {
+            TopicFact::Topic => writer.kind(b't').name(topic),
+            TopicFact::Channel(channel) => writer.kind(b'c').name(topic).name(channel),
+            TopicFact::Claim(number, _) => writer.kind(b'q').name(topic).u32(number),
+            TopicFact::ChannelClaim(channel, number) => {
+                writer.kind(b'r').name(topic).name(channel).u32(number)
+            }
+            TopicFact::Tombstone(number, _) => writer.kind(b'x').name(topic).u32(number),
+            TopicFact::Released(number, None, _) => writer.kind(b'u').name(topic).u32(number),
+            TopicFact::Released(number, Some(channel), _) => {
+                writer.kind(b'v').name(topic).name(channel).u32(number)
+            }
+        };
+        *key = writer.done();
+    }
+
+    fn value(self) -> Vec<u8> {
+        match self {
+            TopicFact::Claim(_, true) => vec![1],
+            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
+                at.to_be_bytes().to_vec()
+            }
+            TopicFact::Topic
+            | TopicFact::Channel(_)
+            | TopicFact::Claim(_, false)
+            | TopicFact::ChannelClaim(..) => Vec::new(),
+        }
+    }
+
+    /// What [`row_hash`] gives for its row; `scratch` is overwritten.
+    pub(crate) fn hash(self, topic: &str, scratch: &mut Vec<u8>) -> u128 {
+        self.write_key(topic, scratch);
+        match self {
+            TopicFact::Claim(_, true) => row_hash(scratch, &[1]),
+            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
+                row_hash(scratch, &at.to_be_bytes())
+            }
+            TopicFact::Topic
+            | TopicFact::Channel(_)
+            | TopicFact::Claim(_, false)
+            | TopicFact::ChannelClaim(..) => row_hash(scratch, &[]),
+        }
+    }
 }
 
 /// The share of one row in the state hash.
@@ -192,6 +325,11 @@ struct KeyWriter(Vec<u8>);
 impl KeyWriter {
     fn new(kind: u8) -> Self {
         KeyWriter(vec![kind])
+    }
+
+    fn kind(mut self, kind: u8) -> Self {
+        self.0.push(kind);
+        self
     }
 
     fn name(mut self, name: &str) -> Self {

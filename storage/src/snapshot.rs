@@ -10,7 +10,7 @@ use crate::registration_db::RegistrationDb;
 const MAGIC: &[u8; 8] = b"RLOOKUPD";
 
 /// The version that [`encode`] writes.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 const TRAILER_BYTES: usize = 4;
 

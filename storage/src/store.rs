@@ -23,7 +23,7 @@ use crate::registration_store::RegistrationStore;
 use crate::sled_engine::Engine;
 
 /// The version of the data path's layout that this code writes, and the newest it reads.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// A data path that this process has to itself.
 pub struct Store {

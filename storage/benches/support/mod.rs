@@ -3,10 +3,10 @@
 #![allow(dead_code, unreachable_pub)]
 
 use raftlookupd_storage::event::{Event, MemberBatch, Proposal};
-use raftlookupd_storage::registration::{PeerInfo, ProducerId, SessionId};
+use raftlookupd_storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 
-/// nsqds, each with a session at the only member.
+/// nsqds, all attached to the only member.
 pub const NSQDS: u64 = 10;
 
 /// Channels of each topic.
@@ -25,6 +25,7 @@ impl Proposals {
             member: 1,
             incarnation: 1,
             sequence: self.sequence,
+            at: 0,
             events,
         };
         Proposal {
@@ -34,10 +35,10 @@ impl Proposals {
     }
 }
 
-pub fn session(nsqd: u64) -> SessionId {
-    SessionId {
-        incarnation: 1,
-        number: nsqd,
+pub fn producer(nsqd: u64) -> ProducerId {
+    ProducerId {
+        broadcast_address: format!("nsqd-{nsqd}.example.org"),
+        tcp_port: 4150,
     }
 }
 
@@ -46,13 +47,10 @@ pub fn topic(number: usize) -> String {
 }
 
 pub fn attach(nsqd: u64) -> Event {
-    let host = format!("nsqd-{nsqd}.example.org");
+    let producer = producer(nsqd);
+    let host = producer.broadcast_address.clone();
     Event::Attach {
-        producer: ProducerId {
-            broadcast_address: host.clone(),
-            tcp_port: 4150,
-        },
-        session: session(nsqd),
+        producer,
         remote_address: format!("10.0.0.{nsqd}:40000"),
         info: PeerInfo {
             hostname: host,
@@ -68,7 +66,7 @@ pub fn attach(nsqd: u64) -> Event {
 pub fn claims(nsqd: u64, topics: std::ops::Range<usize>) -> Vec<Event> {
     let channels = topics.flat_map(|number| (0..CHANNELS).map(move |channel| (number, channel)));
     let claim = |(number, channel)| Event::Claim {
-        session: session(nsqd),
+        producer: producer(nsqd),
         topic: topic(number),
         channel: Some(format!("channel-{channel}")),
     };

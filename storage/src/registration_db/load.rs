@@ -1,38 +1,64 @@
 //! A registry as rows and as packed topics, and back: what disk and snapshots hold.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::leaving::NOBODY;
-use super::{Attachment, Producer, RegistrationDb, Topic, claim_row};
+use serde::{Deserialize, Serialize};
+
+use super::number_pool::NumberPool;
+use super::topic::Topic;
+use super::{Attachment, Producer, RegistrationDb};
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
-use crate::registration::MemberId;
-use crate::rows::{AttachmentRow, ProducerNumber, Row, row_hash};
+use crate::registration::{MemberId, UnixMillis, is_ephemeral};
+use crate::rows::{AttachmentNumber, MemberRow, ProducerNumber, Row, Start, TopicFact, row_hash};
+
+/// Numbers are given out smallest first, so none is nearly as large.
+const LARGEST_NUMBER: u32 = 1 << 26;
+
+/// A topic as one value: claims name channels by their place.
+#[derive(Serialize, Deserialize)]
+struct PackedTopic {
+    channels: Vec<String>,
+    claims: Vec<PackedClaim>,
+    tombstones: Vec<(ProducerNumber, UnixMillis)>,
+    released: Vec<(ProducerNumber, Option<String>, UnixMillis)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedClaim {
+    number: AttachmentNumber,
+    releasing: bool,
+    channels: Vec<u32>,
+}
 
 impl RegistrationDb {
     /// Every fact of the registry, parents before children: loading them in this order, or in
     /// the order of their keys, gives the same registry back.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let topics = self.topics.iter();
-        let of_topics = topics.flat_map(|(name, topic)| topic.rows(name));
+        let of_topics = topics.flat_map(|(name, topic)| topic.facts(name));
         self.rows_beside_topics().chain(of_topics)
     }
 
     /// The facts that belong to no topic.
     pub(crate) fn rows_beside_topics(&self) -> impl Iterator<Item = Row> {
-        let members = self
-            .members
-            .iter()
-            .filter(|(_, row)| **row != Default::default())
-            .map(|(member, row)| Row::Member(*member, row.clone()));
-        let producers = self.producers.iter().flat_map(|(number, producer)| {
-            let id = Row::Producer(*number, producer.id.clone());
-            let attachments = producer.attachments.iter().map(|(member, attachment)| {
-                Row::Attachment(*number, *member, attachment.row.clone())
-            });
-            std::iter::once(id).chain(attachments)
+        let members = self.members.iter().flat_map(|(id, member)| {
+            let known = (member.row != MemberRow::default()).then(|| member.row.clone());
+            let row = known.map(|row| Row::Member(*id, row));
+            let starts = member.starts.iter();
+            let starts = starts.map(|(incarnation, start)| Row::Start(*id, *incarnation, *start));
+            row.into_iter().chain(starts)
         });
-        members.chain(producers)
+        let producers = self.producers.iter();
+        let producers = producers.map(|(number, known)| Row::Producer(*number, known.row.clone()));
+        let attachments = self.attachments.iter();
+        let attachments = attachments
+            .map(|(number, attachment)| Row::Attachment(*number, attachment.row.clone()));
+        members
+            .chain(producers)
+            .chain(attachments)
+            .chain(self.deleted.rows())
     }
 
     /// All that belongs to a topic; `None` if it is not listed.
@@ -41,16 +67,14 @@ impl RegistrationDb {
     /// [`Error::Encoding`] if it cannot be represented.
     pub(crate) fn pack(&self, topic: &str) -> Result<Option<Vec<u8>>> {
         let topic = self.topics.get(topic);
-        topic.map(|topic| encode("a topic", topic)).transpose()
+        topic
+            .map(|topic| encode("a topic", &topic.packed()))
+            .transpose()
     }
 
     /// How many rows belong to a topic.
     pub(crate) fn rows_of(&self, topic: &str) -> usize {
-        self.topics.get(topic).map_or(0, |topic| {
-            let channels = topic.channels.values();
-            let of_channels: usize = channels.map(|claims| 1 + claims.len()).sum();
-            1 + topic.claims.len() + of_channels + topic.tombstones.len()
-        })
+        self.topics.get(topic).map_or(0, Topic::rows)
     }
 
     /// Builds a registry, with its indexes and its state hash, from stored rows in any order.
@@ -69,23 +93,65 @@ impl RegistrationDb {
 }
 
 impl Topic {
-    fn rows(&self, name: &str) -> impl Iterator<Item = Row> {
-        let channels = self.channels.iter().flat_map(move |(channel, claims)| {
-            let claims = claims.iter();
-            let claims =
-                claims.map(move |(number, member)| claim_row(name, channel, number, member));
-            std::iter::once(Row::Channel(name.to_string(), channel.to_string())).chain(claims)
+    fn facts(&self, name: &str) -> impl Iterator<Item = Row> {
+        let topic = name.to_string();
+        let channels = self.channels.keys();
+        let channels =
+            channels.map(move |channel| Row::Channel(topic.clone(), channel.to_string()));
+        let topic = name.to_string();
+        let claims = self.claims.iter().flat_map(move |(number, claim)| {
+            let own = Row::TopicClaim(topic.clone(), *number, claim.releasing);
+            let (topic, number) = (topic.clone(), *number);
+            let channels = claim.channels();
+            let channels = channels
+                .map(move |channel| Row::ChannelClaim(topic.clone(), channel.to_string(), number));
+            std::iter::once(own).chain(channels)
         });
-        let claims = self.claims.iter();
-        let claims = claims.map(move |(number, member)| claim_row(name, "", number, member));
-        let tombstones = self
-            .tombstones
-            .iter()
-            .map(move |(number, at)| Row::Tombstone(name.to_string(), *number, *at));
+        let topic = name.to_string();
+        let tombstones = self.tombstones.iter();
+        let tombstones =
+            tombstones.map(move |(number, at)| Row::Tombstone(topic.clone(), *number, *at));
+        let topic = name.to_string();
+        let released = self.released.iter().map(move |((number, channel), at)| {
+            let topic = topic.clone();
+            match channel {
+                None => Row::TopicReleased(topic, *number, *at),
+                Some(channel) => Row::ChannelReleased(topic, channel.to_string(), *number, *at),
+            }
+        });
         std::iter::once(Row::Topic(name.to_string()))
-            .chain(claims)
             .chain(channels)
+            .chain(claims)
             .chain(tombstones)
+            .chain(released)
+    }
+
+    fn packed(&self) -> PackedTopic {
+        let places: BTreeMap<&str, u32> =
+            self.channels.keys().map(|name| &**name).zip(0..).collect();
+        let claims = self.claims.iter().map(|(number, claim)| {
+            let channels = claim.channels();
+            PackedClaim {
+                number: *number,
+                releasing: claim.releasing,
+                channels: channels
+                    .filter_map(|channel| places.get(&**channel).copied())
+                    .collect(),
+            }
+        });
+        let released = self.released.iter().map(|((number, channel), at)| {
+            (*number, channel.as_ref().map(ToString::to_string), *at)
+        });
+        PackedTopic {
+            released: released.collect(),
+            channels: self.channels.keys().map(|name| name.to_string()).collect(),
+            claims: claims.collect(),
+            tombstones: self
+                .tombstones
+                .iter()
+                .map(|(number, at)| (*number, *at))
+                .collect(),
+        }
     }
 }
 
@@ -93,9 +159,12 @@ impl Topic {
 #[derive(Default)]
 pub(crate) struct Loader {
     db: RegistrationDb,
-    attachments: Vec<(ProducerNumber, MemberId, AttachmentRow)>,
-    claims: Vec<(String, String, ProducerNumber, MemberId)>,
-    tombstones: Vec<(String, ProducerNumber, u64)>,
+    scratch: Vec<u8>,
+    starts: Vec<(MemberId, u64, Start)>,
+    claims: Vec<(String, AttachmentNumber, bool)>,
+    channel_claims: Vec<(String, String, AttachmentNumber)>,
+    tombstones: Vec<(String, ProducerNumber, UnixMillis)>,
+    released: Vec<(String, Option<String>, ProducerNumber, UnixMillis)>,
 }
 
 impl Loader {
@@ -105,29 +174,66 @@ impl Loader {
     /// [`Error::Encoding`] if it does not decode.
     pub(crate) fn row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let db = &mut self.db;
-        db.state_hash = db.state_hash.wrapping_add(row_hash(key, value));
-        match Row::decode(key, value)? {
+        let hash = row_hash(key, value);
+        db.state_hash = db.state_hash.wrapping_add(hash);
+        let of_topic = match Row::decode(key, value)? {
             Row::Member(member, row) => {
-                db.members.insert(member, row);
+                db.members.entry(member).or_default().row = row;
+                return Ok(());
             }
-            Row::Producer(number, id) => {
-                db.numbers.insert(id.clone(), number);
-                db.producers.insert(number, Producer::new(id));
+            Row::Start(member, incarnation, start) => {
+                self.starts.push((member, incarnation, start));
+                return Ok(());
             }
-            Row::Topic(name) => {
-                db.topics.entry(name.into()).or_default();
+            Row::Producer(number, row) => {
+                db.numbers.insert(row.id.clone(), number);
+                let producer = Producer {
+                    row,
+                    attachments: BTreeMap::new(),
+                    leaving: 0,
+                };
+                db.producers.insert(number, producer);
+                return Ok(());
             }
+            Row::Attachment(number, row) => {
+                let topics = BTreeSet::new();
+                db.attachments.insert(number, Attachment { row, topics });
+                return Ok(());
+            }
+            Row::Deleted(topic, channel, row) => {
+                db.deleted.load(topic, channel, row);
+                return Ok(());
+            }
+            Row::Topic(name) => name,
             Row::Channel(topic, channel) => {
-                let topic: Arc<str> = topic.into();
-                let channels = &mut db.topics.entry(topic).or_default().channels;
-                channels.entry(channel.into()).or_default();
+                let entry = db.topics.entry(topic.as_str().into()).or_default();
+                entry.channels.insert(channel.into(), 0);
+                topic
             }
-            Row::Attachment(number, member, row) => self.attachments.push((number, member, row)),
-            Row::Claim(topic, channel, number, member) => {
-                self.claims.push((topic, channel, number, member));
+            Row::TopicClaim(topic, number, releasing) => {
+                self.claims.push((topic.clone(), number, releasing));
+                topic
             }
-            Row::Tombstone(topic, number, at) => self.tombstones.push((topic, number, at)),
-        }
+            Row::ChannelClaim(topic, channel, number) => {
+                self.channel_claims.push((topic.clone(), channel, number));
+                topic
+            }
+            Row::Tombstone(topic, number, at) => {
+                self.tombstones.push((topic.clone(), number, at));
+                topic
+            }
+            Row::TopicReleased(topic, number, at) => {
+                self.released.push((topic.clone(), None, number, at));
+                topic
+            }
+            Row::ChannelReleased(topic, channel, number, at) => {
+                self.released
+                    .push((topic.clone(), Some(channel), number, at));
+                topic
+            }
+        };
+        let topic = db.topics.entry(of_topic.as_str().into()).or_default();
+        topic.hash = topic.hash.wrapping_add(hash);
         Ok(())
     }
 
@@ -136,11 +242,31 @@ impl Loader {
     /// # Errors
     /// [`Error::Encoding`] if it does not decode.
     pub(crate) fn topic(&mut self, name: String, packed: &[u8]) -> Result<()> {
-        let topic: Topic = decode("a topic", packed)?;
-        for row in topic.rows(&name) {
-            let hash = row_hash(&row.key(), &row.value()?);
-            self.db.state_hash = self.db.state_hash.wrapping_add(hash);
+        let packed: PackedTopic = decode("a topic", packed)?;
+        let mut topic = Topic::default();
+        let channels: Vec<Arc<str>> = packed.channels.into_iter().map(Arc::from).collect();
+        topic.channels = channels
+            .iter()
+            .map(|channel| (channel.clone(), 0))
+            .collect();
+        for claim in packed.claims {
+            let held = topic.claims.entry(claim.number).or_default();
+            held.releasing = claim.releasing;
+            for place in claim.channels {
+                let channel = channel_at(&channels, place)?;
+                topic.add_channel_claim(&name, claim.number, &channel, &mut self.scratch)?;
+            }
         }
+        topic.tombstones = packed.tombstones.into_iter().collect();
+        for (number, channel, at) in packed.released {
+            topic.released.insert((number, channel.map(Arc::from)), at);
+        }
+        let mut hash: u128 = 0;
+        for row in topic.facts(&name) {
+            hash = hash.wrapping_add(row_hash(&row.key(), &row.value()?));
+        }
+        topic.hash = hash;
+        self.db.state_hash = self.db.state_hash.wrapping_add(topic.hash);
         self.db.topics.insert(name.into(), topic);
         Ok(())
     }
@@ -150,62 +276,124 @@ impl Loader {
     /// # Errors
     /// [`Error::Encoding`] if something refers to what is not there.
     pub(crate) fn finish(self) -> Result<RegistrationDb> {
-        let mut db = self.db;
-        for (number, member, row) in self.attachments {
-            let producer = db
-                .producers
-                .get_mut(&number)
-                .ok_or_else(|| dangling("an attachment", "producer"))?;
-            match row.session {
-                NOBODY => drop(db.leaving.insert((member, number))),
-                session => drop(db.sessions.insert((member, session), number)),
-            }
-            producer.attachments.insert(member, Attachment::new(row));
+        let Loader {
+            mut db,
+            mut scratch,
+            ..
+        } = self;
+        for (member, incarnation, start) in self.starts {
+            let member = db.members.entry(member).or_default();
+            member.starts.insert(incarnation, start);
         }
-        for (topic, channel, number, member) in self.claims {
+        db.index_attachments()?;
+        for (topic, number, releasing) in self.claims {
             let topic = db.topics.get_mut(topic.as_str());
             let topic = topic.ok_or_else(|| dangling("a claim", "topic"))?;
-            let claims = match channel.as_str() {
-                "" => Some(&mut topic.claims),
-                channel => topic.channels.get_mut(channel),
-            };
-            let claims = claims.ok_or_else(|| dangling("a claim", "channel"))?;
-            claims.insert(number, member);
+            topic.claims.entry(number).or_default().releasing = releasing;
+        }
+        for (name, channel, number) in self.channel_claims {
+            let topic = db.topics.get_mut(name.as_str());
+            let topic = topic.ok_or_else(|| dangling("a claim", "topic"))?;
+            let shared = topic.channels.get_key_value(channel.as_str());
+            let (shared, _) = shared.ok_or_else(|| dangling("a claim", "channel"))?;
+            let shared = shared.clone();
+            topic.add_channel_claim(&name, number, &shared, &mut scratch)?;
         }
         for (topic, number, at) in self.tombstones {
             let topic = db.topics.get_mut(topic.as_str());
             let topic = topic.ok_or_else(|| dangling("a tombstone", "topic"))?;
             topic.tombstones.insert(number, at);
         }
+        for (topic, channel, number, at) in self.released {
+            let topic = db.topics.get_mut(topic.as_str());
+            let topic = topic.ok_or_else(|| dangling("a released name", "topic"))?;
+            topic.released.insert((number, channel.map(Arc::from)), at);
+        }
         db.index_claims()?;
         Ok(db)
     }
 }
 
+impl Topic {
+    fn add_channel_claim(
+        &mut self,
+        name: &str,
+        number: AttachmentNumber,
+        channel: &Arc<str>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        let claim = self.claims.get_mut(&number);
+        let claim = claim.ok_or_else(|| dangling("a claim of a channel", "claim of its topic"))?;
+        if claim.has(channel) {
+            return Err(dangling("a claim of a channel", "channel of its own"));
+        }
+        claim.names_mut(channel).insert(channel.clone(), |channel| {
+            TopicFact::ChannelClaim(channel, number).hash(name, scratch)
+        });
+        if is_ephemeral(channel)
+            && let Some(count) = self.channels.get_mut(channel)
+        {
+            *count += 1;
+        }
+        Ok(())
+    }
+}
+
 impl RegistrationDb {
-    /// Counts all claims, and has the attachments know their topics.
+    fn index_attachments(&mut self) -> Result<()> {
+        let numbers = self.producers.keys().chain(self.attachments.keys());
+        if numbers
+            .max()
+            .is_some_and(|largest| *largest > LARGEST_NUMBER)
+        {
+            return Err(dangling("a number", "count of its kind"));
+        }
+        self.producer_numbers = NumberPool::with_taken(self.producers.keys().copied());
+        self.attachment_numbers = NumberPool::with_taken(self.attachments.keys().copied());
+        for (number, attachment) in &self.attachments {
+            let row = &attachment.row;
+            let producer = self.producers.get_mut(&row.producer);
+            let producer = producer.ok_or_else(|| dangling("an attachment", "producer"))?;
+            if row.leaving {
+                producer.leaving += 1;
+                self.leaving.insert(*number);
+                continue;
+            }
+            producer.attachments.insert(row.member, *number);
+            let member = self.members.entry(row.member).or_default();
+            member.attachments.insert((row.incarnation, *number));
+        }
+        Ok(())
+    }
+
+    /// Counts claims and channels, and has the attachments know their topics.
     fn index_claims(&mut self) -> Result<()> {
         for (name, topic) in &self.topics {
-            for (number, member) in topic.claims.iter() {
-                let producer = self.producers.get_mut(&number);
-                let attachment =
-                    producer.and_then(|producer| producer.attachments.get_mut(&member));
+            self.channel_count += topic.channels.len();
+            if !topic.released.is_empty() {
+                self.given_up.insert(name.clone());
+            }
+            for (number, claim) in &topic.claims {
+                let attachment = self.attachments.get_mut(number);
                 let attachment = attachment.ok_or_else(|| dangling("a claim", "attachment"))?;
                 attachment.topics.insert(name.clone());
-            }
-            self.claim_count += topic.claims.len();
-            for claims in topic.channels.values() {
-                if !claims
-                    .iter()
-                    .all(|(number, member)| topic.claims.contains(number, member))
-                {
-                    return Err(dangling("a claim of a channel", "claim of its topic"));
+                self.claim_count += 1 + claim.len();
+                if claim.releasing && !attachment.row.leaving {
+                    self.releasing.insert((name.clone(), *number));
                 }
-                self.claim_count += claims.len();
             }
         }
         Ok(())
     }
+}
+
+fn channel_at(channels: &[Arc<str>], place: u32) -> Result<Arc<str>> {
+    let channel = usize::try_from(place)
+        .ok()
+        .and_then(|place| channels.get(place));
+    channel
+        .cloned()
+        .ok_or_else(|| dangling("a claim", "channel"))
 }
 
 fn dangling(what: &str, missing: &str) -> Error {

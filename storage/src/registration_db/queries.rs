@@ -1,18 +1,21 @@
-//! What can be asked of the registry; each answer costs what it is long.
+//! Queries. Each costs time proportional to the size of its result.
 
 use std::collections::BTreeSet;
 
-use super::{Attachment, Producer, RegistrationDb, Topic};
-use crate::registration::{MemberId, PeerInfo, ProducerId, SessionId, UnixMillis};
-use crate::rows::{AttachmentRow, MemberRow, ProducerNumber};
+use super::topic::{Topic, TopicClaim};
+use super::{Attachment, Producer, RegistrationDb};
+use crate::registration::{MemberId, PeerInfo, ProducerId, UnixMillis};
+use crate::rows::{AttachmentNumber, AttachmentRow, ProducerNumber};
 
 /// What a query about producers needs to know of time.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
-    /// The reader's wall clock.
+    /// The cluster's time.
     pub now: UnixMillis,
     /// How long a tombstone hides a producer, in milliseconds.
     pub tombstone: u64,
+    /// For how long a member may be away before its attachments are hidden, in milliseconds.
+    pub away: u64,
 }
 
 /// A producer as lookups show it.
@@ -22,7 +25,7 @@ pub struct ProducerView<'a> {
     pub id: &'a ProducerId,
     /// The nsqd's end of its newest session.
     pub remote_address: &'a str,
-    /// What the nsqd told of itself in its newest session.
+    /// What the nsqd said about itself in its newest session.
     pub info: &'a PeerInfo,
     /// When that session began.
     pub attached_at: UnixMillis,
@@ -59,7 +62,7 @@ pub struct Totals {
     pub channels: usize,
     /// Producers, inactive ones included.
     pub producers: usize,
-    /// Attachments: sessions of nsqds at members.
+    /// Attachments: one for each member that has sessions of a producer.
     pub attachments: usize,
     /// Claims on topics and channels.
     pub claims: usize,
@@ -84,41 +87,32 @@ impl RegistrationDb {
         lifetimes: Lifetimes,
     ) -> Option<impl Iterator<Item = ProducerView<'_>>> {
         let topic = self.topics.get(topic)?;
-        Some(topic.claims.by_producer().filter_map(move |claims| {
-            let (number, _) = *claims.first()?;
-            let producer = self.producers.get(&number)?;
-            let listed = claims
-                .iter()
-                .any(|(_, member)| self.is_listed(producer, *member));
-            (listed && !topic.is_tombstoned(number, lifetimes)).then(|| producer.view())?
-        }))
+        let numbers = self.listed_producers(topic.claims.iter(), lifetimes);
+        let shown = numbers
+            .into_iter()
+            .filter(move |number| !topic.is_tombstoned(*number, lifetimes));
+        Some(shown.filter_map(|number| self.view(self.producers.get(&number)?)))
     }
 
     /// All active producers with their topics.
     pub fn nodes(&self, lifetimes: Lifetimes) -> impl Iterator<Item = NodeView<'_>> {
         self.producers.iter().filter_map(move |(number, producer)| {
-            let mut listed = producer
-                .attachments
-                .iter()
-                .filter(|(member, attachment)| self.is_active(**member, attachment))
-                .peekable();
+            let mut listed = self.listed_attachments(producer, lifetimes).peekable();
             listed.peek()?;
             let names: BTreeSet<&str> = listed
-                .flat_map(|(_, attachment)| attachment.topics.iter().map(|name| &**name))
-                .collect();
-            let topics = names
-                .into_iter()
-                .map(|name| {
-                    let topic = self.topics.get(name);
-                    (
-                        name,
-                        topic.is_some_and(|topic| topic.is_tombstoned(*number, lifetimes)),
-                    )
+                .flat_map(|(number, attachment)| {
+                    let topics = attachment.topics.iter().map(|name| &**name);
+                    topics.filter(move |name| !self.is_releasing(name, number))
                 })
                 .collect();
+            let topics = names.into_iter().map(|name| {
+                let topic = self.topics.get(name);
+                let tombstoned = topic.is_some_and(|topic| topic.is_tombstoned(*number, lifetimes));
+                (name, tombstoned)
+            });
             Some(NodeView {
-                producer: producer.view()?,
-                topics,
+                topics: topics.collect(),
+                producer: self.view(producer)?,
             })
         })
     }
@@ -132,161 +126,143 @@ impl RegistrationDb {
             producers: self
                 .producers
                 .values()
-                .filter_map(|producer| Some((producer.view()?, None)))
+                .filter_map(|producer| Some((self.view(producer)?, None)))
                 .collect(),
         };
         let topics = self.topics.iter().flat_map(move |(key, topic)| {
-            let entry = move |category, subkey, claims: &super::ClaimSet| DebugEntry {
-                category,
+            let channels = topic.channels.keys();
+            let channels = channels.map(move |subkey| DebugEntry {
+                category: "channel",
                 key,
                 subkey,
-                producers: claims
-                    .producers()
-                    .filter_map(|number| {
-                        let view = self.producers.get(&number)?.view()?;
-                        let tombstoned_at = topic.tombstones.get(&number).copied();
-                        // As upstream: a tombstone is a mark on the topic's producer only.
-                        Some((view, tombstoned_at.filter(|_| category == "topic")))
-                    })
-                    .collect(),
+                producers: self.debug_producers(topic, Some(subkey)),
+            });
+            let of_topic = DebugEntry {
+                category: "topic",
+                key,
+                subkey: "",
+                producers: self.debug_producers(topic, None),
             };
-            let channels = topic
-                .channels
-                .iter()
-                .map(move |(subkey, claims)| entry("channel", subkey, claims));
-            std::iter::once(entry("topic", "", &topic.claims)).chain(channels)
+            std::iter::once(of_topic).chain(channels)
         });
         std::iter::once(clients)
             .chain(topics)
             .filter(|entry| !entry.producers.is_empty())
     }
 
-    /// Whether the session holds this claim; never true for a session that was superseded.
-    pub fn has_claim(
-        &self,
-        member: MemberId,
-        session: SessionId,
-        topic: &str,
+    /// Who is registered for a topic or a channel of it, inactive or not, and since when it is
+    /// tombstoned there.
+    pub(super) fn debug_producers<'a>(
+        &'a self,
+        topic: &Topic,
         channel: Option<&str>,
-    ) -> bool {
-        let number = self.sessions.get(&(member, session));
-        let topic = self.topics.get(topic);
-        let claims = topic.and_then(|topic| match channel {
-            Some(channel) => topic.channels.get(channel),
-            None => Some(&topic.claims),
-        });
-        number
-            .zip(claims)
-            .is_some_and(|(number, claims)| claims.contains(*number, member))
-    }
-
-    /// All claims of the session as (topic, channel), a topic's own claim before its channels';
-    /// empty if the session has no attachment.
-    pub fn claims_of(
-        &self,
-        member: MemberId,
-        session: SessionId,
-    ) -> impl Iterator<Item = (&str, Option<&str>)> {
-        let number = self.sessions.get(&(member, session)).copied();
-        number.into_iter().flat_map(move |number| {
-            let topics = self.attachment(number, member).map(|held| &held.topics);
-            topics.into_iter().flatten().flat_map(move |name| {
-                let channels = self.topics.get(name).map(|topic| &topic.channels);
-                let held = channels
-                    .into_iter()
-                    .flatten()
-                    .filter(move |(_, claims)| claims.contains(number, member))
-                    .map(|(channel, _)| (&**name, Some(&**channel)));
-                std::iter::once((&**name, None)).chain(held)
-            })
-        })
-    }
-
-    /// The members that have proposed and were not removed.
-    pub fn present_members(&self) -> impl Iterator<Item = MemberId> {
-        let members = self.members.iter();
-        let present = members.filter(|(_, row)| **row != MemberRow::default() && !row.is_removed());
-        present.map(|(member, _)| *member)
-    }
-
-    /// The highest member id that ever proposed or was removed.
-    pub fn last_member(&self) -> Option<MemberId> {
-        self.members.keys().next_back().copied()
-    }
-
-    /// Whether the session has an attachment: it identified itself, has not been detached,
-    /// and no newer session has taken over.
-    pub fn is_attached(&self, member: MemberId, session: SessionId) -> bool {
-        self.sessions.contains_key(&(member, session))
-    }
-
-    /// The sessions that have an attachment at the member, oldest first.
-    pub fn sessions_of(&self, member: MemberId) -> impl Iterator<Item = SessionId> {
-        let oldest = (member, SessionId::default());
-        self.sessions
-            .range(oldest..)
-            .take_while(move |((owner, _), _)| *owner == member)
-            .map(|((_, session), _)| *session)
-    }
-
-    /// What is known of the member's batches; `None` if it never proposed one.
-    pub fn member(&self, member: MemberId) -> Option<&MemberRow> {
-        self.members.get(&member)
+    ) -> Vec<(ProducerView<'a>, Option<UnixMillis>)> {
+        let claims = topic.claims.iter().filter(|(_, claim)| !claim.releasing);
+        let claims = claims.filter(|(_, claim)| channel.is_none_or(|channel| claim.has(channel)));
+        let attachments = claims.filter_map(|(number, _)| self.attachments.get(number));
+        let numbers: BTreeSet<ProducerNumber> = attachments
+            .filter(|attachment| !attachment.row.leaving)
+            .map(|attachment| attachment.row.producer)
+            .collect();
+        let entry = |number: ProducerNumber| {
+            let view = self.view(self.producers.get(&number)?)?;
+            // As upstream: a tombstone is a mark on the topic's producer only.
+            let tombstoned_at = topic.tombstones.get(&number).filter(|_| channel.is_none());
+            Some((view, tombstoned_at.copied()))
+        };
+        numbers.into_iter().filter_map(entry).collect()
     }
 
     /// How much there is of everything.
     pub fn totals(&self) -> Totals {
         Totals {
             topics: self.topics.len(),
-            channels: self.topics.values().map(|topic| topic.channels.len()).sum(),
+            channels: self.channel_count,
             producers: self.producers.len(),
-            attachments: self.sessions.len(),
+            attachments: self.attachments.len(),
             claims: self.claim_count,
         }
     }
 
-    fn attachment(&self, number: ProducerNumber, member: MemberId) -> Option<&Attachment> {
-        self.producers.get(&number)?.attachments.get(&member)
+    /// The producers behind these claims that are listed, once each.
+    pub(super) fn listed_producers<'a>(
+        &self,
+        claims: impl Iterator<Item = (&'a AttachmentNumber, &'a TopicClaim)>,
+        lifetimes: Lifetimes,
+    ) -> Vec<ProducerNumber> {
+        let mut numbers: Vec<ProducerNumber> = claims
+            .filter(|(_, claim)| !claim.releasing)
+            .filter_map(|(number, _)| self.attachments.get(number))
+            .filter(|attachment| self.is_listed(attachment, lifetimes))
+            .map(|attachment| attachment.row.producer)
+            .collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        numbers
     }
 
-    fn is_listed(&self, producer: &Producer, member: MemberId) -> bool {
-        let attachment = producer.attachments.get(&member);
-        attachment.is_some_and(|attachment| self.is_active(member, attachment))
+    /// The attachments for which a producer is listed.
+    pub(super) fn listed_attachments<'a>(
+        &'a self,
+        producer: &'a Producer,
+        lifetimes: Lifetimes,
+    ) -> impl Iterator<Item = (AttachmentNumber, &'a Attachment)> {
+        let attachments = producer.attachments.values();
+        let attachments =
+            attachments.filter_map(|number| Some((*number, self.attachments.get(number)?)));
+        attachments.filter(move |(_, attachment)| self.is_listed(attachment, lifetimes))
     }
 
-    fn is_active(&self, member: MemberId, attachment: &Attachment) -> bool {
-        let owner: Option<&MemberRow> = self.members.get(&member);
-        attachment.row.active && !owner.is_some_and(|owner| owner.suspended)
-    }
-}
-
-impl Producer {
-    /// As the newest session told it; equal times fall to the higher member, so that every
-    /// member gives the same answer.
-    fn view(&self) -> Option<ProducerView<'_>> {
-        let newest =
-            |(member, attachment): &(&MemberId, &Attachment)| (attachment.row.at, **member);
-        let (_, attachment) = self.attachments.iter().max_by_key(newest)?;
+    fn is_listed(&self, attachment: &Attachment, lifetimes: Lifetimes) -> bool {
         let AttachmentRow {
-            remote_address,
-            info,
-            at,
+            active,
+            leaving,
+            member,
             ..
-        } = &attachment.row;
+        } = attachment.row;
+        active && !leaving && !self.is_hidden(member, lifetimes)
+    }
+
+    /// Whether all attachments of a member are hidden: it was removed, or is away for too long.
+    pub fn is_hidden(&self, member: MemberId, lifetimes: Lifetimes) -> bool {
+        self.members.get(&member).is_some_and(|member| {
+            let away = member.row.away;
+            // A time that seems to be ahead was noted a moment ago by a clock that is.
+            let too_long =
+                away.is_some_and(|away| lifetimes.now.saturating_sub(away.since) > lifetimes.away);
+            member.row.removed || too_long
+        })
+    }
+
+    pub(super) fn is_releasing(&self, topic: &str, number: AttachmentNumber) -> bool {
+        // Hardly ever is there one.
+        !self.releasing.is_empty()
+            && self
+                .topics
+                .get(topic)
+                .is_some_and(|topic| !topic.is_claimed_by(number, None))
+    }
+
+    /// As the newest session has it; equal times fall to the higher member, so that every
+    /// member gives the same answer. `None` if no attachment counts.
+    pub(super) fn view<'a>(&'a self, producer: &'a Producer) -> Option<ProducerView<'a>> {
+        let attachments = producer.attachments.values();
+        let rows = attachments.filter_map(|number| Some(&self.attachments.get(number)?.row));
+        let newest = rows.max_by_key(|row| (row.at, row.member))?;
         Some(ProducerView {
-            id: &self.id,
-            remote_address,
-            info,
-            attached_at: *at,
+            id: &producer.row.id,
+            remote_address: &newest.remote_address,
+            info: &newest.info,
+            attached_at: newest.at,
         })
     }
 }
 
 impl Topic {
-    fn is_tombstoned(&self, number: ProducerNumber, lifetimes: Lifetimes) -> bool {
+    pub(super) fn is_tombstoned(&self, number: ProducerNumber, lifetimes: Lifetimes) -> bool {
         // One that seems to come from the near future has just been set, by a clock that is a
         // little ahead. One from far away comes from a clock that was wrong before the cluster was
-        // restarted, and must not hide for ever.
+        // restarted, and must not hide indefinitely.
         let set_at = self.tombstones.get(&number);
         set_at.is_some_and(|at| lifetimes.now.abs_diff(*at) < lifetimes.tombstone)
     }

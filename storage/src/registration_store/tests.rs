@@ -15,6 +15,7 @@ fn registry(topics: u64) -> RegistrationDb {
         member: 1,
         incarnation: 1,
         sequence: 1,
+        at: 0,
         events: events.collect(),
     };
     db.apply(&Proposal {
@@ -116,6 +117,7 @@ fn a_topic_that_was_deleted_and_came_back_leaves_nothing_behind() {
             member: 1,
             incarnation: 1,
             sequence,
+            at: 0,
             events,
         };
         let proposal = Proposal {

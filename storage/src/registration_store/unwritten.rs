@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::registration_db::RegistrationDb;
-use crate::rows::{RowChange, is_topic, topic_of};
+use crate::registration_db::{Change, RegistrationDb};
+use crate::rows::RowChange;
 
 /// Changed rows that are waited for. What a crash loses of them the log replays, and a topic that
 /// changes often meanwhile is written once.
@@ -45,21 +45,21 @@ pub(super) struct Taken {
 
 impl Unwritten {
     /// Takes note of changes, with the position of the log that they belong to.
-    pub(super) fn note(&mut self, changes: Vec<RowChange>, mark: &[u8]) {
+    pub(super) fn note(&mut self, changes: Vec<Change>, mark: &[u8]) {
         self.mark = Some(mark.to_vec());
         self.changes += changes.len();
-        for RowChange { key, value } in changes {
-            match topic_of(&key) {
-                Some(topic) if self.topics.contains_key(topic) => {}
-                Some(topic) => {
+        for change in changes {
+            match change {
+                Change::Topic { name, .. } if self.topics.contains_key(&*name) => {}
+                Change::Topic { name, created } => {
                     // One that was there would have to go first.
-                    let since = match is_topic(&key) && value.is_some() {
+                    let since = match created {
                         true => Since::Now,
                         false => Since::Before,
                     };
-                    self.topics.insert(topic.to_string(), since);
+                    self.topics.insert(name.to_string(), since);
                 }
-                None => drop(self.rows.insert(key, value)),
+                Change::Row(RowChange { key, value }) => drop(self.rows.insert(key, value)),
             }
         }
     }
@@ -120,6 +120,7 @@ mod tests {
             member: 1,
             incarnation: 1,
             sequence,
+            at: 0,
             events: events.collect(),
         };
         let proposal = Proposal {

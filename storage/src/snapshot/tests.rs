@@ -13,6 +13,7 @@ fn registry() -> RegistrationDb {
         member: 7,
         incarnation: 2,
         sequence: 9,
+        at: 0,
         events: events.collect(),
     };
     db.apply(&Proposal {
@@ -70,7 +71,7 @@ fn a_fitting_checksum_is_not_enough() {
     let count = u64::from_be_bytes(bytes[9..17].try_into().unwrap());
     for (position, forged, expected) in [
         (0, b"X".to_vec(), "does not begin as one"),
-        (8, vec![2], "format version 2 is not known"),
+        (8, vec![1], "format version 1 is not known"),
         (9, (count + 1).to_be_bytes().to_vec(), "it is cut off"),
         (9, u64::MAX.to_be_bytes().to_vec(), "it is cut off"),
         (

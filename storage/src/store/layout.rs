@@ -99,8 +99,11 @@ fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
         .map(u32::from_be_bytes)
         .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is no number")))?;
     if found < FORMAT {
-        let what = format!("its format {found} was never released and is not read any more");
-        return Err(Error::corrupt(data_path, what));
+        return Err(Error::OlderFormat {
+            path: data_path.to_path_buf(),
+            found,
+            supported: FORMAT,
+        });
     }
     if found > FORMAT {
         return Err(Error::NewerFormat {

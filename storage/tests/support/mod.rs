@@ -7,7 +7,7 @@ use std::sync::mpsc;
 
 use raftlookupd_storage::event::{Event, MemberBatch, Proposal};
 use raftlookupd_storage::log_table::LogTable;
-use raftlookupd_storage::registration::{PeerInfo, ProducerId, SessionId};
+use raftlookupd_storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
 
@@ -54,11 +54,6 @@ pub struct Feed {
     pub applied: u64,
 }
 
-const SESSION: SessionId = SessionId {
-    incarnation: 1,
-    number: 1,
-};
-
 impl Feed {
     /// Goes on from a registry that was loaded.
     pub fn from(db: RegistrationDb, mark: &[u8]) -> Feed {
@@ -74,6 +69,7 @@ impl Feed {
                 member: 1,
                 incarnation: 1,
                 sequence: self.applied,
+                at: 0,
                 events,
             }],
             ..Proposal::default()
@@ -94,13 +90,17 @@ impl Feed {
     }
 }
 
+/// The only nsqd.
+fn producer() -> ProducerId {
+    ProducerId {
+        broadcast_address: "nsqd-1".into(),
+        tcp_port: 4150,
+    }
+}
+
 pub fn attach() -> Event {
     Event::Attach {
-        producer: ProducerId {
-            broadcast_address: "nsqd-1".into(),
-            tcp_port: 4150,
-        },
-        session: SESSION,
+        producer: producer(),
         remote_address: "10.0.0.1:50000".into(),
         info: PeerInfo::default(),
         at: 1,
@@ -109,7 +109,7 @@ pub fn attach() -> Event {
 
 pub fn claim(topic: &str, channel: Option<&str>) -> Event {
     Event::Claim {
-        session: SESSION,
+        producer: producer(),
         topic: topic.into(),
         channel: channel.map(Into::into),
     }
@@ -117,7 +117,7 @@ pub fn claim(topic: &str, channel: Option<&str>) -> Event {
 
 pub fn release(topic: &str) -> Event {
     Event::Release {
-        session: SESSION,
+        producer: producer(),
         topic: topic.into(),
         channel: None,
     }

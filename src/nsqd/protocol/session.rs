@@ -6,9 +6,9 @@
 
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 
-use crate::protocol::command::{Command, Verb, topic_and_channel};
-use crate::protocol::error::ProtocolError;
-use crate::protocol::identify;
+use crate::nsqd::protocol::command::{Command, Verb, topic_and_channel};
+use crate::nsqd::protocol::error::ProtocolError;
+use crate::nsqd::protocol::identify;
 
 /// What every connection begins with.
 pub(crate) const MAGIC: &[u8; 4] = b"  V1";
@@ -18,6 +18,9 @@ pub(crate) const LONGEST_LINE: usize = 16 * 1024;
 
 /// The longest IDENTIFY body, in bytes. nsqd's has some hundred.
 pub(crate) const LONGEST_BODY: usize = 256 * 1024;
+
+/// Room for input that a connection keeps.
+const KEPT_INPUT: usize = 4 * 1024;
 
 /// What is to be done about something that the nsqd sent.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,6 +54,8 @@ enum Expect {
 pub struct Session {
     expect: Expect,
     identified: bool,
+    /// Whether a command was complete.
+    commanded: bool,
     ended: bool,
     input: Vec<u8>,
     /// The bytes of `input` that are done with.
@@ -71,6 +76,7 @@ impl Session {
         Session {
             expect: Expect::Magic,
             identified: false,
+            commanded: false,
             ended: false,
             input: Vec::new(),
             read: 0,
@@ -78,9 +84,11 @@ impl Session {
         }
     }
 
-    /// Whether nobody has identified himself, and a command was begun or is the first to come.
+    /// Whether the client has not identified itself, and a command was begun or is the first to
+    /// come.
     pub(crate) fn owes_command(&self) -> bool {
-        !self.identified && (self.expect != Expect::Line || self.read < self.input.len())
+        let has_begun = self.expect != Expect::Line || self.read < self.input.len();
+        !self.identified && (has_begun || !self.commanded)
     }
 
     /// Takes what was read from the connection. Bounded by the caller, who takes all actions
@@ -89,6 +97,10 @@ impl Session {
         self.input.drain(..self.read);
         self.searched -= self.read;
         self.read = 0;
+        // What a long IDENTIFY needed is not kept for the life of the connection.
+        if self.input.len() + bytes.len() <= KEPT_INPUT {
+            self.input.shrink_to(KEPT_INPUT);
+        }
         self.input.extend_from_slice(bytes);
     }
 
@@ -112,6 +124,7 @@ impl Session {
                 Step::Wait => return None,
                 Step::Go => {}
                 Step::Do(action) => {
+                    self.commanded = true;
                     if matches!(action, Action::Fail(_) | Action::Close) {
                         self.expect = Expect::Nothing;
                     }
@@ -240,7 +253,7 @@ mod tests {
         for (bytes, owes) in [
             (&b""[..], true),
             (b"  V", true),
-            (b"1", false),
+            (b"1", true),
             (b"PI", true),
             (b"NG\n", false),
             (b"IDENTIFY\n", true),

@@ -6,7 +6,7 @@ use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess};
 
-use crate::protocol::error::ProtocolError;
+use crate::nsqd::protocol::error::ProtocolError;
 
 /// All texts together, in bytes: they are replicated and stored with every attachment. Unknown
 /// fields do not count.

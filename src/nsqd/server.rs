@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::context::Context;
-use crate::tcp_connection;
+use crate::nsqd::connection;
 
 /// An nsqd whose machine has vanished is noticed after a minute: it sends nothing that could
 /// fail, and a PING that does not come only hides it.
@@ -35,7 +35,7 @@ pub(crate) async fn serve(
             keep_alive(&stream);
             let (context, stop) = (context.clone(), stopping.clone());
             tokio::spawn(async move {
-                tcp_connection::serve(stream, remote, context, stop).await;
+                connection::serve(stream, remote, context, stop).await;
                 drop(admission);
             });
         },

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::protocol::error::ProtocolError;
-use crate::protocol::names::is_valid_name;
+use crate::nsqd::protocol::error::ProtocolError;
+use crate::nsqd::protocol::names::is_valid_name;
 
 /// The two commands that name a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

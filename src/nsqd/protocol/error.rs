@@ -1,6 +1,6 @@
 //! What nsqd is told when something is wrong: upstream's texts, byte for byte. PURE.
 
-use crate::protocol::command::Verb;
+use crate::nsqd::protocol::command::Verb;
 
 /// An answer that is an error. All but [`ProtocolError::Unavailable`] end the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

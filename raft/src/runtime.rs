@@ -1,0 +1,63 @@
+//! A runtime for Raft and the peers alone, so that neither sockets of clients nor long answers
+//! hold up heartbeats, and applying holds up no client.
+
+use tokio::runtime::{Builder, Handle, Runtime};
+
+use crate::error::{Error, Result};
+
+/// One may be busy applying while the other drives Raft and its sockets.
+const THREADS: usize = 2;
+
+/// Ends, without waiting for what still runs, when it is dropped.
+pub(crate) struct RaftRuntime(Option<Runtime>);
+
+impl RaftRuntime {
+    /// # Errors
+    /// [`Error::Fatal`] if the system gives no threads.
+    pub(crate) fn start() -> Result<Self> {
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("raft")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Fatal(format!("no threads for raft: {error}")))?;
+        Ok(RaftRuntime(Some(runtime)))
+    }
+
+    /// Runs a future there. Dropping what is returned ends it.
+    ///
+    /// # Errors
+    /// [`Error::Fatal`] if it panicked.
+    pub(crate) async fn run<T: Send + 'static>(
+        handle: &Handle,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let task = AbortOnDrop(handle.spawn(work));
+        let mut task = task;
+        let ended = (&mut task.0).await;
+        ended.map_err(|error| Error::Fatal(error.to_string()))
+    }
+
+    pub(crate) fn handle(&self) -> Result<Handle> {
+        let runtime = self.0.as_ref();
+        runtime
+            .map(|runtime| runtime.handle().clone())
+            .ok_or(Error::Stopping)
+    }
+}
+
+impl Drop for RaftRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

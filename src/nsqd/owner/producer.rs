@@ -1,0 +1,185 @@
+//! One producer, as its owner knows it: its sessions, and what is still to be compared or decided.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use raftlookupd_raft::storage::registration::UnixMillis;
+use raftlookupd_raft::storage::registration_db::Name;
+
+use super::claims::{Channels, Claims};
+use super::{Moment, SessionId, Ticket};
+
+/// What the owner keeps about one producer.
+#[derive(Debug, Default)]
+pub(super) struct Producer {
+    /// Open sessions, the oldest first.
+    pub(super) sessions: Vec<SessionId>,
+    /// When the last session ended, by the cluster's clock.
+    pub(super) ended: UnixMillis,
+    /// Until when claims of earlier incarnations are not released; `None` if they are not
+    /// protected, since its nsqd has sent a PING or there are none.
+    pub(super) inherits_until: Option<Moment>,
+    /// Its nsqd has not come back in time, and what earlier incarnations recorded is to go. If it
+    /// comes before that, it is protected as if it had been in time.
+    pub(super) is_abandoned: bool,
+    /// Claims that this incarnation recorded meanwhile: they are not inherited.
+    pub(super) recorded_since: Claims,
+    /// Claims that the word of another member took. They are recorded again when a session that
+    /// wants them is next heard.
+    pub(super) taken: BTreeSet<Name>,
+    /// The same for the attachment with all claims.
+    pub(super) all_taken: bool,
+    /// Names that were registered, to be compared with what is recorded.
+    pub(super) registered: BTreeSet<Name>,
+    /// Names that were withdrawn, to be compared with what is recorded.
+    pub(super) withdrawn: VecDeque<Withdrawn>,
+    /// Those of both that wait for a change that is undecided.
+    pub(super) blocked: Blocked,
+    /// A comparison of everything.
+    pub(super) review: Option<Review>,
+    pub(super) undecided: Undecided,
+    pub(super) waiters: BTreeMap<Want, Vec<Ticket>>,
+    /// Whether it is queued for the next batch.
+    pub(super) is_ready: bool,
+    /// A change was refused: the next attempt is not made before.
+    pub(super) not_before: Option<Moment>,
+    /// Whether it was shown as active, as far as this member knows.
+    pub(super) is_active: bool,
+    /// When the log last said that several connections announce it.
+    pub(super) shared_logged: Option<Moment>,
+}
+
+/// Names that a session gave up, or that ended with it.
+#[derive(Debug)]
+pub(super) struct Withdrawn {
+    pub(super) topic: Arc<str>,
+    /// Whether the topic itself was withdrawn, and all of it with it.
+    pub(super) whole: bool,
+    pub(super) channels: Channels,
+    /// An UNREGISTER, which also counts for what is inherited.
+    pub(super) spoken: bool,
+}
+
+impl Withdrawn {
+    /// One name, given up by an UNREGISTER.
+    pub(super) fn spoken((topic, channel): &Name) -> Self {
+        Withdrawn {
+            topic: topic.clone(),
+            whole: channel.is_none(),
+            channels: channel.clone().into_iter().collect(),
+            spoken: true,
+        }
+    }
+
+    /// A topic with channels that ended with their session.
+    pub(super) fn ended(topic: Arc<str>, channels: Channels) -> Self {
+        Withdrawn {
+            topic,
+            whole: true,
+            channels,
+            spoken: false,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Blocked {
+    pub(super) registered: BTreeSet<Name>,
+    pub(super) withdrawn: Vec<Withdrawn>,
+}
+
+/// A comparison of all that is recorded with all that is wanted, page by page.
+#[derive(Debug, Default)]
+pub(super) struct Review {
+    /// Names of the page that are still to be looked at.
+    pub(super) page: VecDeque<Name>,
+    /// The last name of the page.
+    pub(super) after: Option<Name>,
+    /// `None` while recorded names are looked at; then the number of the session whose names are.
+    pub(super) session: Option<usize>,
+    /// A routine check, which should find nothing.
+    pub(super) is_audit: bool,
+}
+
+/// Changes that are proposed and not applied here yet.
+#[derive(Debug, Default)]
+pub(super) struct Undecided {
+    pub(super) attachment: bool,
+    pub(super) activity: bool,
+    /// Claims, and releases of channels.
+    pub(super) names: BTreeSet<Name>,
+    /// Releases of topics with all their channels.
+    pub(super) topics: BTreeSet<Arc<str>>,
+}
+
+impl Undecided {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.attachment && !self.activity && self.names.is_empty() && self.topics.is_empty()
+    }
+
+    /// Whether a change of the name is undecided.
+    pub(super) fn has(&self, name: &Name) -> bool {
+        self.topics.contains(&name.0) || self.names.contains(name)
+    }
+
+    /// Whether a change of the topic or of anything below it is undecided.
+    pub(super) fn has_below(&self, topic: &Arc<str>) -> bool {
+        let mut names = self.names.range((topic.clone(), None)..);
+        self.topics.contains(topic) || names.next().is_some_and(|(name, _)| name == topic)
+    }
+}
+
+/// What a command waits for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Want {
+    Attached,
+    Active,
+    Claim(Name),
+    Release(Name),
+    /// Whatever an ended session leaves behind is gone.
+    Ended,
+}
+
+impl Producer {
+    /// Whether nothing is left to remember.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sessions.is_empty()
+            && self.inherits_until.is_none()
+            && self.undecided.is_empty()
+            && !self.is_ready
+            && self.not_before.is_none()
+    }
+
+    pub(super) fn withdraw_all(&mut self, claims: Claims) {
+        let topics = claims.into_topics();
+        let withdrawn = topics.map(|(topic, channels)| Withdrawn::ended(topic, channels));
+        self.withdrawn.extend(withdrawn);
+    }
+
+    /// Whether the word of another member took a name, be it with its topic.
+    pub(super) fn is_taken(&self, name: &Name) -> bool {
+        !self.taken.is_empty()
+            && (self.taken.contains(name) || self.taken.contains(&(name.0.clone(), None)))
+    }
+
+    /// Compares everything, from the beginning.
+    pub(super) fn start_review(&mut self) {
+        self.review = Some(Review::default());
+    }
+
+    /// What waited for undecided changes is compared again.
+    pub(super) fn unblock(&mut self) {
+        self.registered.append(&mut self.blocked.registered);
+        self.withdrawn.extend(self.blocked.withdrawn.drain(..));
+    }
+
+    /// Whether nothing is undecided, and nothing known that is still to be compared.
+    pub(super) fn is_settled(&self) -> bool {
+        self.has_withdrawn_all() && self.registered.is_empty() && self.blocked.registered.is_empty()
+    }
+
+    /// Whether nothing that an ended session left is still to be removed.
+    pub(super) fn has_withdrawn_all(&self) -> bool {
+        self.withdrawn.is_empty() && self.blocked.withdrawn.is_empty() && self.undecided.is_empty()
+    }
+}

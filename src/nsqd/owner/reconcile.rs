@@ -1,0 +1,381 @@
+//! The reconciler: compares what the open sessions of one producer want with what the registry
+//! records of it at this member, and says which change is missing next. PURE.
+//!
+//! At most one change of a fact is undecided; what concerns it waits until that is applied here.
+//! Claims wait for their attachment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use raftlookupd_raft::storage::event::Event;
+use raftlookupd_raft::storage::registration::{MemberId, ProducerId, UnixMillis};
+use raftlookupd_raft::storage::registration_db::{Name, RegistrationDb};
+
+use super::producer::{Producer, Review, Want, Withdrawn};
+use super::session::Session;
+use super::{Moment, SessionId, Ticket};
+
+/// Names of a review that are looked up at once.
+const PAGE: usize = 128;
+
+/// A proposed change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Fact {
+    Attached(Arc<ProducerId>),
+    Detached(Arc<ProducerId>),
+    Active(Arc<ProducerId>, bool),
+    Claimed(Arc<ProducerId>, Name),
+    Released(Arc<ProducerId>, Name),
+}
+
+impl Fact {
+    pub(super) fn producer(&self) -> &Arc<ProducerId> {
+        match self {
+            Fact::Attached(producer)
+            | Fact::Detached(producer)
+            | Fact::Active(producer, _)
+            | Fact::Claimed(producer, _)
+            | Fact::Released(producer, _) => producer,
+        }
+    }
+}
+
+/// What comes of a look at a producer.
+pub(super) enum Found {
+    /// This is missing.
+    Change(Box<Event>, Fact),
+    /// Nothing is, for now.
+    Nothing,
+    /// Enough was looked at for this time.
+    Pause,
+}
+
+/// One producer, and all that its state is compared with.
+pub(super) struct Reconciler<'a> {
+    pub(super) id: &'a Arc<ProducerId>,
+    pub(super) producer: &'a mut Producer,
+    pub(super) sessions: &'a BTreeMap<SessionId, Session>,
+    pub(super) db: &'a RegistrationDb,
+    pub(super) member: MemberId,
+    pub(super) incarnation: u64,
+    pub(super) now: Moment,
+    pub(super) timeout: Moment,
+    pub(super) clock: UnixMillis,
+    /// Names that may still be looked at.
+    pub(super) looks: &'a mut usize,
+    /// Commands that wait for what turned out to be done already, or to need a barrier.
+    pub(super) done: &'a mut Vec<Ticket>,
+    pub(super) unproven: &'a mut Vec<Ticket>,
+    /// Names that nothing waits for any longer, and that need the same.
+    pub(super) unconfirmed: &'a mut Vec<(Arc<ProducerId>, Name)>,
+    /// Differences that a routine check found.
+    pub(super) repairs: &'a mut u64,
+}
+
+impl Reconciler<'_> {
+    /// The next change that is missing.
+    pub(super) fn next(&mut self) -> Found {
+        if self.producer.undecided.attachment {
+            return Found::Nothing;
+        }
+        let recorded = self.db.recorded(self.member, self.id);
+        let newest = self.producer.sessions.last();
+        let newest = newest.and_then(|newest| self.sessions.get(newest));
+        match (newest, recorded) {
+            (Some(newest), recorded)
+                if recorded.is_none_or(|known| known.incarnation < self.incarnation) =>
+            {
+                if self.producer.all_taken {
+                    return Found::Nothing;
+                }
+                if recorded.is_none() {
+                    // Earlier incarnations have left nothing.
+                    self.producer.inherits_until = None;
+                }
+                self.attach(newest)
+            }
+            (None, None) => {
+                self.forget();
+                Found::Nothing
+            }
+            (None, Some(_)) if self.producer.inherits_until.is_none() => self.detach(),
+            (newest, Some(recorded)) => {
+                let active = self.producer.sessions.is_empty() || self.is_heard();
+                if newest.is_some()
+                    && recorded.active != active
+                    && !self.producer.undecided.activity
+                {
+                    return self.set_active(active);
+                }
+                self.next_name()
+            }
+            (Some(_), None) => Found::Nothing,
+        }
+    }
+
+    fn next_name(&mut self) -> Found {
+        loop {
+            if *self.looks == 0 {
+                return Found::Pause;
+            }
+            *self.looks -= 1;
+            let found = if let Some(withdrawn) = self.producer.withdrawn.pop_front() {
+                self.withdraw(withdrawn)
+            } else if let Some(name) = self.producer.registered.pop_first() {
+                self.register(name)
+            } else if let Some(review) = self.producer.review.take() {
+                self.review(review);
+                None
+            } else {
+                return Found::Nothing;
+            };
+            if let Some((event, fact)) = found {
+                return Found::Change(Box::new(event), fact);
+            }
+        }
+    }
+
+    fn register(&mut self, mut name: Name) -> Option<(Event, Fact)> {
+        if name.1.is_some() && !self.is_wanted(&name) {
+            // The channel was given up before it was recorded; its topic stays.
+            name.1 = None;
+        }
+        if self.producer.undecided.has(&name) {
+            self.producer.blocked.registered.insert(name);
+            return None;
+        }
+        if !self.is_wanted(&name) {
+            return None;
+        }
+        if self.is_recorded(&name) {
+            // By an earlier incarnation, or for another session: true, but not proven new enough.
+            match self.producer.waiters.remove(&Want::Claim(name.clone())) {
+                Some(waiting) => self.unproven.extend(waiting),
+                None if self.is_unconfirmed(&name) => {
+                    self.unconfirmed.push((self.id.clone(), name));
+                }
+                None => {}
+            }
+            return None;
+        }
+        self.producer.undecided.names.insert(name.clone());
+        let event = Event::Claim {
+            producer: (**self.id).clone(),
+            topic: name.0.to_string(),
+            channel: name.1.as_deref().map(String::from),
+        };
+        Some((event, Fact::Claimed(self.id.clone(), name)))
+    }
+
+    fn withdraw(&mut self, mut withdrawn: Withdrawn) -> Option<(Event, Fact)> {
+        let topic = withdrawn.topic.clone();
+        if withdrawn.whole {
+            if self.producer.undecided.has_below(&topic) {
+                self.producer.blocked.withdrawn.push(withdrawn);
+                return None;
+            }
+            let name = (topic.clone(), None);
+            if !self.is_wanted(&name) {
+                return self.release(name, withdrawn.spoken);
+            }
+            // Another session has the topic, but perhaps not all of these channels.
+            withdrawn.whole = false;
+            self.resolve_release(&name);
+        }
+        let channel = withdrawn.channels.pop_first()?;
+        let spoken = withdrawn.spoken;
+        if !withdrawn.channels.is_empty() {
+            self.producer.withdrawn.push_front(withdrawn);
+        }
+        let name = (topic, Some(channel));
+        if self.producer.undecided.has(&name) {
+            let mut blocked = Withdrawn::spoken(&name);
+            blocked.spoken = spoken;
+            self.producer.blocked.withdrawn.push(blocked);
+            return None;
+        }
+        if self.is_wanted(&name) {
+            self.resolve_release(&name);
+            return None;
+        }
+        self.release(name, spoken)
+    }
+
+    fn release(&mut self, name: Name, spoken: bool) -> Option<(Event, Fact)> {
+        if !spoken && self.is_inherited(&name) {
+            return None;
+        }
+        let matters_elsewhere = || {
+            let (topic, channel) = (&name.0, name.1.as_deref());
+            self.db
+                .release_matters(self.member, self.id, topic, channel)
+        };
+        let matters = self.is_recorded(&name) || (spoken && matters_elsewhere());
+        if !matters {
+            self.resolve_release(&name);
+            return None;
+        }
+        match &name.1 {
+            None => self.producer.undecided.topics.insert(name.0.clone()),
+            Some(_) => self.producer.undecided.names.insert(name.clone()),
+        };
+        let event = Event::Release {
+            producer: (**self.id).clone(),
+            topic: name.0.to_string(),
+            channel: name.1.as_deref().map(String::from),
+        };
+        Some((event, Fact::Released(self.id.clone(), name)))
+    }
+
+    /// Looks at one name of a page, or fetches the next page.
+    fn review(&mut self, mut review: Review) {
+        if let Some(name) = review.page.pop_front() {
+            match review.session {
+                None => self.review_recorded(name, review.is_audit),
+                Some(_) => self.review_wanted(name, review.is_audit),
+            }
+            self.producer.review = Some(review);
+            return;
+        }
+        let page = match review.session {
+            None => {
+                let after = review.after.as_ref();
+                self.db.recorded_after(self.member, self.id, after, PAGE)
+            }
+            Some(number) => {
+                let Some(session) = self.producer.sessions.get(number) else {
+                    return;
+                };
+                let session = self.sessions.get(session);
+                session.map_or_else(Vec::new, |session| {
+                    session.claims.after(review.after.as_ref(), PAGE)
+                })
+            }
+        };
+        match page.last() {
+            Some(last) => review.after = Some(last.clone()),
+            None => {
+                review.after = None;
+                review.session = Some(review.session.map_or(0, |number| number + 1));
+            }
+        }
+        review.page = page.into();
+        self.producer.review = Some(review);
+    }
+
+    fn review_recorded(&mut self, name: Name, is_audit: bool) {
+        let is_open = self.producer.undecided.has(&name);
+        if is_open || self.is_wanted(&name) || self.is_inherited(&name) {
+            return;
+        }
+        if !self.is_recorded(&name) {
+            return;
+        }
+        *self.repairs += u64::from(is_audit && self.producer.is_settled());
+        self.producer.withdrawn.push_back(Withdrawn::spoken(&name));
+    }
+
+    fn review_wanted(&mut self, name: Name, is_audit: bool) {
+        let is_open = self.producer.undecided.has(&name) || self.producer.is_taken(&name);
+        if is_open || self.is_recorded(&name) || self.comes_with_channel(&name) {
+            return;
+        }
+        *self.repairs += u64::from(is_audit && self.producer.is_settled());
+        self.producer.registered.insert(name);
+    }
+
+    /// Whether this is a topic that is not recorded, and comes with the claim of a channel.
+    fn comes_with_channel(&self, (topic, channel): &Name) -> bool {
+        let sessions = self.producer.sessions.iter();
+        let mut channels = sessions.filter_map(|session| {
+            let claims = &self.sessions.get(session)?.claims;
+            Some((topic.clone(), Some(claims.first_channel(topic)?.clone())))
+        });
+        channel.is_none() && channels.any(|name| !self.producer.is_taken(&name))
+    }
+
+    fn attach(&mut self, newest: &Session) -> Found {
+        self.producer.undecided.attachment = true;
+        self.producer.is_active = true;
+        let event = Event::Attach {
+            producer: (**self.id).clone(),
+            remote_address: newest.remote_address.clone(),
+            info: newest.info.clone(),
+            at: newest.at,
+        };
+        Found::Change(Box::new(event), Fact::Attached(self.id.clone()))
+    }
+
+    fn detach(&mut self) -> Found {
+        self.forget();
+        self.producer.undecided.attachment = true;
+        let event = Event::Detach {
+            producer: (**self.id).clone(),
+            at: match self.producer.ended {
+                0 => self.clock,
+                ended => ended,
+            },
+        };
+        Found::Change(Box::new(event), Fact::Detached(self.id.clone()))
+    }
+
+    fn set_active(&mut self, active: bool) -> Found {
+        self.producer.undecided.activity = true;
+        self.producer.is_active = active;
+        let producer = (**self.id).clone();
+        let event = Event::SetActive { producer, active };
+        Found::Change(Box::new(event), Fact::Active(self.id.clone(), active))
+    }
+
+    /// Without a session and an attachment there is nothing to compare.
+    fn forget(&mut self) {
+        self.producer.withdrawn.clear();
+        self.producer.registered.clear();
+        self.producer.review = None;
+        self.producer.taken.clear();
+        self.producer.all_taken = false;
+        if !self.producer.undecided.attachment && self.db.recorded(self.member, self.id).is_none() {
+            let waiting = self.producer.waiters.remove(&Want::Ended);
+            self.done.extend(waiting.into_iter().flatten());
+        }
+    }
+
+    fn resolve_release(&mut self, name: &Name) {
+        let waiting = self.producer.waiters.remove(&Want::Release(name.clone()));
+        self.done.extend(waiting.into_iter().flatten());
+    }
+
+    /// Whether an open session says so.
+    fn is_wanted(&self, (topic, channel): &Name) -> bool {
+        let sessions = self.producer.sessions.iter();
+        let mut sessions = sessions.filter_map(|session| self.sessions.get(session));
+        sessions.any(|session| session.claims.contains(topic, channel.as_deref()))
+    }
+
+    /// Whether the REGISTER of an open session is not confirmed.
+    fn is_unconfirmed(&self, name: &Name) -> bool {
+        let sessions = self.producer.sessions.iter();
+        let mut sessions = sessions.filter_map(|session| self.sessions.get(session));
+        sessions.any(|session| session.is_unconfirmed(name))
+    }
+
+    fn is_recorded(&self, (topic, channel): &Name) -> bool {
+        let (topic, channel) = (topic, channel.as_deref());
+        self.db.is_recorded(self.member, self.id, topic, channel)
+    }
+
+    /// Whether an earlier incarnation recorded it, and its nsqd may still confirm it.
+    fn is_inherited(&self, (topic, channel): &Name) -> bool {
+        self.producer.inherits_until.is_some()
+            && !self
+                .producer
+                .recorded_since
+                .contains(topic, channel.as_deref())
+    }
+
+    fn is_heard(&self) -> bool {
+        let sessions = self.producer.sessions.iter();
+        let mut sessions = sessions.filter_map(|session| self.sessions.get(session));
+        sessions.any(|session| self.now.saturating_sub(session.heard) <= self.timeout)
+    }
+}

@@ -1,0 +1,153 @@
+//! One open session, as the owner knows it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, UnixMillis};
+use raftlookupd_raft::storage::registration_db::Name;
+
+use super::Moment;
+use super::claims::Claims;
+
+/// What a name that is not confirmed takes, besides its letters: in the session's sets, in the
+/// producer's, and as allocations.
+const NAME_BYTES: usize = 200;
+
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) producer: Arc<ProducerId>,
+    pub(super) remote_address: String,
+    pub(super) info: PeerInfo,
+    /// When it identified itself, by the cluster's clock.
+    pub(super) at: UnixMillis,
+    /// The last PING, or IDENTIFY.
+    pub(super) heard: Moment,
+    /// Whether it has sent a PING: nsqd registers all it has before the first.
+    pub(super) pinged: bool,
+    pub(super) claims: Claims,
+    /// Those of the claims whose own REGISTER is not confirmed yet, with its number. A delete that
+    /// is applied meanwhile came before them.
+    unconfirmed: BTreeMap<Name, u64>,
+    unconfirmed_bytes: usize,
+    /// A command was answered `E_UNAVAILABLE`, and none was confirmed since.
+    pub(super) late: bool,
+}
+
+impl Session {
+    pub(super) fn new(
+        producer: Arc<ProducerId>,
+        remote_address: String,
+        info: PeerInfo,
+        at: UnixMillis,
+        heard: Moment,
+    ) -> Self {
+        Session {
+            producer,
+            remote_address,
+            info,
+            at,
+            heard,
+            pinged: false,
+            claims: Claims::default(),
+            unconfirmed: BTreeMap::new(),
+            unconfirmed_bytes: 0,
+            late: false,
+        }
+    }
+
+    /// The REGISTER with this number: the name is wanted, and not confirmed.
+    pub(super) fn register(&mut self, name: &Name, number: u64) {
+        self.claims.insert(name);
+        if self.unconfirmed.insert(name.clone(), number).is_none() {
+            self.unconfirmed_bytes += bytes(name);
+        }
+    }
+
+    /// The claim is recorded, which is proven for REGISTERs up to this number.
+    pub(super) fn confirm(&mut self, name: &Name, until: u64) {
+        if self
+            .unconfirmed
+            .get(name)
+            .is_some_and(|number| *number <= until)
+        {
+            self.forget(name);
+        }
+    }
+
+    fn forget(&mut self, name: &Name) {
+        if self.unconfirmed.remove(name).is_some() {
+            self.unconfirmed_bytes -= bytes(name);
+        }
+    }
+
+    /// Removes the topic from what is wanted; what was wanted of it, if anything.
+    pub(super) fn unregister_topic(&mut self, topic: &Arc<str>) -> Option<BTreeSet<Arc<str>>> {
+        for name in self.unconfirmed_of(topic) {
+            self.forget(&name);
+        }
+        self.claims.remove_topic(topic)
+    }
+
+    /// The topic stays wanted, and is no more confirmed than the channel was.
+    pub(super) fn unregister_channel(&mut self, topic: &Arc<str>, channel: &Arc<str>) {
+        let name = (topic.clone(), Some(channel.clone()));
+        if let Some(number) = self.unconfirmed.get(&name).copied() {
+            self.forget(&name);
+            self.register(&(topic.clone(), None), number);
+        }
+        self.claims.remove_channel(topic, channel);
+    }
+
+    /// The topic was deleted: what was confirmed of it is no longer wanted.
+    pub(super) fn topic_deleted(&mut self, topic: &Arc<str>) -> Option<BTreeSet<Arc<str>>> {
+        let waiting = self.unconfirmed_of(topic);
+        let topic_waits = waiting.iter().any(|(_, channel)| channel.is_none());
+        let channels = waiting.into_iter().filter_map(|(_, channel)| channel);
+        self.claims
+            .keep_only(topic, channels.collect(), topic_waits)
+    }
+
+    /// The channel was deleted.
+    pub(super) fn channel_deleted(&mut self, topic: &Arc<str>, channel: &Arc<str>) {
+        if !self.is_unconfirmed(&(topic.clone(), Some(channel.clone()))) {
+            self.claims.remove_channel(topic, channel);
+        }
+    }
+
+    pub(super) fn is_unconfirmed(&self, name: &Name) -> bool {
+        self.unconfirmed.contains_key(name)
+    }
+
+    pub(super) fn has_unconfirmed(&self) -> bool {
+        !self.unconfirmed.is_empty()
+    }
+
+    /// What is undecided because of this session, in bytes.
+    pub(super) fn undecided_bytes(&self) -> usize {
+        self.unconfirmed_bytes
+    }
+
+    /// The claims that may be recorded: those confirmed, and of the others those whose fate is
+    /// open.
+    pub(super) fn into_claims(mut self, is_open: impl Fn(&Name) -> bool) -> Claims {
+        for (topic, channel) in self.unconfirmed.keys() {
+            if let Some(channel) = channel
+                && !is_open(&(topic.clone(), Some(channel.clone())))
+            {
+                self.claims.remove_channel(topic, channel);
+            }
+        }
+        self.claims
+    }
+
+    fn unconfirmed_of(&self, topic: &Arc<str>) -> Vec<Name> {
+        let of_topic = self.unconfirmed.range((topic.clone(), None)..);
+        let of_topic = of_topic.map(|(name, _)| name);
+        let of_topic = of_topic.take_while(|(name, _)| name == topic);
+        of_topic.cloned().collect()
+    }
+}
+
+fn bytes((topic, channel): &Name) -> usize {
+    NAME_BYTES + topic.len() + channel.as_ref().map_or(0, |channel| channel.len())
+}
