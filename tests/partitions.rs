@@ -317,7 +317,9 @@ fn a_member_that_was_cut_off_catches_up() {
 fn slow_links_only_make_it_slower() {
     let _alone = alone();
     let (faulty, leader) = start();
-    let slow = Link::Slow(Duration::from_millis(40));
+    // There and back again it must be clearly less than a heartbeat interval, which is all that
+    // openraft gives a follower to answer.
+    let slow = Link::Slow(Duration::from_millis(25));
     for member in 0..3 {
         faulty.links.around(member, slow, slow);
     }

@@ -2,11 +2,13 @@
 //!
 //! Every write waits for both, so their price counts, as that of the
 //! [read lane](crate::read_lane). One question at a time goes over a connection; whoever asks
-//! takes one that is free, or dials another.
+//! takes one that is free, or waits for another to be dialled. Dialling outlives its caller:
+//! openraft gives a follower one heartbeat interval, and if that were to be enough for connecting,
+//! introducing oneself and the entries, a peer that is some way off would never be reached again.
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::error::RaftError;
@@ -15,6 +17,7 @@ use raftlookupd_storage::event::BatchResult;
 use raftlookupd_storage::registration::MemberId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::frames::{Frames, Magic, Opening, to_frame};
 use crate::peer_message::{Addressed, Declined, Reply, SubmitBatch};
@@ -32,6 +35,9 @@ const IDLE: Duration = Duration::from_secs(5);
 
 /// Free connections to one peer: there is one replication, and one batch on its way.
 const MOST_IDLE: usize = 4;
+
+/// A peer that has not admitted us by then is dialled again.
+const DIAL: Duration = Duration::from_millis(500);
 
 /// What is asked. All of it may be repeated without harm.
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,12 +81,28 @@ struct Idle {
     since: Instant,
 }
 
+/// What came of dialling: a connection is free, or why there is none.
+#[derive(Debug, Clone)]
+enum Dialled {
+    Connected,
+    Declined(Declined),
+    Failed(io::ErrorKind, String),
+}
+
+#[derive(Default)]
+struct Lanes {
+    idle: BTreeMap<MemberId, Vec<Idle>>,
+    /// At most one for each peer.
+    dialling: BTreeMap<MemberId, watch::Receiver<Option<Dialled>>>,
+}
+
 /// The ends that ask. Clones share the connections.
 #[derive(Clone, Default)]
-pub(crate) struct WriteLanes(Arc<Mutex<BTreeMap<MemberId, Vec<Idle>>>>);
+pub(crate) struct WriteLanes(Arc<Mutex<Lanes>>);
 
 impl WriteLanes {
-    /// Asks a member at its address. Dropped before it is ready, its connection is closed.
+    /// Asks a member at its address. Dropped before it is ready, the connection that it has asked on
+    /// is closed.
     ///
     /// # Errors
     /// Those of connecting, writing and reading: the question may have had its effect.
@@ -98,19 +120,57 @@ impl WriteLanes {
                 return Ok(answer);
             }
         }
-        let mut frames = Frames::dial(address, MAGIC, &who, LONGEST_FRAME).await?;
-        let admitted: Result<(), Declined> = frames.receive().await?;
-        if let Err(declined) = admitted {
-            return Ok(Err(declined));
+        loop {
+            match self.dialled(who, address).await {
+                Dialled::Connected => {}
+                Dialled::Declined(declined) => return Ok(Err(declined)),
+                Dialled::Failed(kind, text) => return Err(io::Error::new(kind, text)),
+            }
+            // Another caller may have been quicker.
+            if let Some(mut frames) = self.take(who.to, address) {
+                let answer = ask_on(&mut frames, &question).await?;
+                self.put(who.to, address, frames);
+                return Ok(answer);
+            }
         }
-        let answer = ask_on(&mut frames, &question).await?;
-        self.put(who.to, address, frames);
-        Ok(answer)
+    }
+
+    /// Dials, or waits for what comes of it where that is under way.
+    async fn dialled(&self, who: Addressed<Opening>, address: &str) -> Dialled {
+        let mut outcome = {
+            let mut lanes = self.lanes();
+            let dialling = lanes.dialling.entry(who.to);
+            let dialling = dialling.or_insert_with(|| self.dial(who, address.to_string()));
+            dialling.clone()
+        };
+        let outcome = outcome.wait_for(Option::is_some).await;
+        let outcome = outcome.ok().and_then(|outcome| outcome.clone());
+        // The task was ended with its runtime.
+        outcome.unwrap_or_else(|| Dialled::Failed(io::ErrorKind::Interrupted, "ended".into()))
+    }
+
+    fn dial(&self, who: Addressed<Opening>, address: String) -> watch::Receiver<Option<Dialled>> {
+        let (done, outcome) = watch::channel(None);
+        let lanes = self.clone();
+        tokio::spawn(async move {
+            let connected = tokio::time::timeout(DIAL, connect(&who, &address)).await;
+            let dialled = match connected.unwrap_or_else(|late| Err(late.into())) {
+                Ok(Ok(frames)) => {
+                    lanes.put(who.to, &address, frames);
+                    Dialled::Connected
+                }
+                Ok(Err(declined)) => Dialled::Declined(declined),
+                Err(error) => Dialled::Failed(error.kind(), error.to_string()),
+            };
+            lanes.lanes().dialling.remove(&who.to);
+            done.send_replace(Some(dialled));
+        });
+        outcome
     }
 
     fn take(&self, to: MemberId, address: &str) -> Option<Frames> {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = lanes.get_mut(&to)?;
+        let mut lanes = self.lanes();
+        let idle = lanes.idle.get_mut(&to)?;
         while let Some(lane) = idle.pop() {
             if lane.address == address && lane.since.elapsed() < IDLE && lane.frames.is_open() {
                 return Some(lane.frames);
@@ -120,12 +180,12 @@ impl WriteLanes {
     }
 
     fn put(&self, to: MemberId, address: &str, frames: Frames) {
-        let mut lanes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|_, idle| {
+        let mut lanes = self.lanes();
+        lanes.idle.retain(|_, idle| {
             idle.retain(|lane| lane.since.elapsed() < IDLE);
             !idle.is_empty()
         });
-        let idle = lanes.entry(to).or_default();
+        let idle = lanes.idle.entry(to).or_default();
         if idle.len() < MOST_IDLE {
             idle.push(Idle {
                 frames,
@@ -134,6 +194,16 @@ impl WriteLanes {
             });
         }
     }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connect(who: &Addressed<Opening>, address: &str) -> io::Result<Reply<Frames>> {
+    let mut frames = Frames::dial(address, MAGIC, who, LONGEST_FRAME).await?;
+    let admitted: Reply<()> = frames.receive().await?;
+    Ok(admitted.map(|()| frames))
 }
 
 async fn ask_on<T: DeserializeOwned>(frames: &mut Frames, question: &[u8]) -> io::Result<T> {
@@ -246,6 +316,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_is_made_although_its_caller_gave_up() {
+        in_time(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let (admit, admitted) = tokio::sync::oneshot::channel();
+            let peer = tokio::spawn(async move {
+                let (stream, _) = listener.accept().await.unwrap();
+                admitted.await.unwrap();
+                serve(stream, 1).await;
+                listener
+            });
+            let lanes = WriteLanes::default();
+            for sequence in 0..3 {
+                let answer = lanes.ask(WHO, &address, batch(sequence));
+                let soon = Duration::from_millis(5);
+                tokio::time::timeout(soon, answer).await.unwrap_err();
+            }
+            admit.send(()).unwrap();
+            let answer = lanes.ask(WHO, &address, batch(3)).await.unwrap();
+            assert_eq!(answer, Ok(BatchResult::Superseded));
+            // It was the first connection, and there is no other.
+            drop(lanes);
+            let listener = peer.await.unwrap();
+            let second = tokio::time::timeout(Duration::from_millis(20), listener.accept());
+            second.await.unwrap_err();
+        })
+        .await;
+    }
+
+    #[tokio::test]
     async fn who_is_not_meant_says_so() {
         in_time(async {
             let (address, _) = peer(&[1]).await;
@@ -253,7 +353,7 @@ mod tests {
             let lanes = WriteLanes::default();
             let answer = lanes.ask(stranger, &address, batch(0)).await.unwrap();
             assert_eq!(answer, Err(Declined::ForeignCluster { cluster: 8 }));
-            assert!(lanes.0.lock().unwrap().is_empty());
+            assert!(lanes.0.lock().unwrap().idle.is_empty());
         })
         .await;
     }
