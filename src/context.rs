@@ -8,6 +8,7 @@ use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Error, Registry, Result};
 use tokio::sync::watch;
 
+use crate::http::long_answers::LongAnswers;
 use crate::logging::Log;
 use crate::metrics::{Metrics, SessionEvent};
 use crate::nsqd::keeper::Keeper;
@@ -43,6 +44,8 @@ pub(crate) struct Context {
     pub(crate) log: Log,
     /// What operators watch.
     pub(crate) metrics: Arc<Metrics>,
+    /// Where long answers are built.
+    pub(crate) long_answers: LongAnswers,
     /// The sessions of nsqds.
     pub(crate) keeper: Keeper,
     /// This member's share of the cluster, once it has loaded.

@@ -4,11 +4,14 @@ mod admin;
 mod answer;
 pub mod body;
 mod chunks;
+mod client;
 pub(crate) mod error;
 mod gate;
 mod head;
 mod log_level;
+pub(crate) mod long_answers;
 mod lookup;
+mod pages;
 mod pprof;
 mod query;
 mod read;
@@ -18,7 +21,8 @@ mod status;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::poll_fn;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,13 +35,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use raftlookupd_raft::accept::accept;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::context::Context;
 use crate::upstream_log;
 use answer::Answer;
+use client::Client;
 use error::HttpError;
 use gate::Gate;
 use log_level::LONGEST_VALUE;
@@ -92,7 +97,11 @@ async fn serve_connection(
     context: Arc<Context>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let service = service_fn(move |request| Box::pin(respond(context.clone(), remote, request)));
+    let stream = Arc::new(stream);
+    let client = Client::new(&stream);
+    let service = service_fn(move |request| {
+        Box::pin(respond(context.clone(), client.clone(), remote, request))
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
@@ -119,25 +128,45 @@ async fn serve_connection(
 
 /// Ends a connection, with an error for what hyper did not get to see.
 async fn end(gate: Gate, remote: SocketAddr) {
-    let (mut stream, malformed) = gate.into_parts();
+    let (stream, malformed) = gate.into_parts();
     let farewell = async {
         if let Some(malformed) = malformed {
             tracing::debug!(%remote, %malformed, "HTTP request");
-            stream.write_all(malformed.answer().as_bytes()).await?;
+            write_all(&stream, malformed.answer().as_bytes()).await?;
         }
-        stream.shutdown().await?;
+        SockRef::from(&*stream).shutdown(Shutdown::Write)?;
         // Closed with unread bytes in it, as of a body that is too long, the connection would be
         // reset, and the answer lost.
         let mut unread = [0; 4096];
-        while stream.read(&mut unread).await? > 0 {}
-        std::io::Result::Ok(())
+        loop {
+            stream.readable().await?;
+            match stream.try_read(&mut unread) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
     };
     // However it ends, the connection is closed.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 async fn respond(
     context: Arc<Context>,
+    client: Client,
     remote: SocketAddr,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
@@ -149,7 +178,7 @@ async fn respond(
         Err(_) => HttpError::BodyTooSlow.into(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => HttpError::BodyTooLarge.into(),
         Ok(Err(_)) => HttpError::InvalidRequest.into(),
-        Ok(Ok(body)) => answer(&context, &head.method, &head.uri, &body).await,
+        Ok(Ok(body)) => answer(&context, &client, &head.method, &head.uri, &body).await,
     };
     // nsqlookupd logs every request, and people look for them there.
     context.metrics.request(answer.endpoint(), answer.status());
@@ -177,7 +206,13 @@ async fn read_body(mut body: Limited<Incoming>) -> Result<Vec<u8>, Box<dyn Error
     Ok(kept)
 }
 
-async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body: &[u8]) -> Answer {
+async fn answer(
+    context: &Context,
+    client: &Client,
+    method: &Method,
+    uri: &axum::http::Uri,
+    body: &[u8],
+) -> Answer {
     let path = match unescape_path(uri.path()) {
         Ok(path) => path,
         Err(error) => return error.into(),
@@ -185,6 +220,7 @@ async fn answer(context: &Context, method: &Method, uri: &axum::http::Uri, body:
     match routes::find(method, &path) {
         Found::Endpoint(endpoint) => {
             let asked = Asked {
+                client,
                 method,
                 query: uri.query().unwrap_or_default(),
                 body,

@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::config::Config;
 use crate::context::{Context, unix_millis};
 use crate::error::{Error, Result};
+use crate::http::long_answers::LongAnswers;
 use crate::logging::Log;
 use crate::metrics::Metrics;
 use crate::nsqd::keeper::Keeper;
@@ -66,6 +67,7 @@ pub async fn run(config: Config, log: Log, stop: watch::Receiver<bool>) -> Resul
         tombstone_lifetime: config.tombstone_lifetime,
         log,
         metrics,
+        long_answers: LongAnswers::default(),
         keeper: keeper.clone(),
         tcp_slots: Slots::new(most_connections.tcp),
         http_slots: Slots::new(most_connections.http),

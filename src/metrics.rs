@@ -15,6 +15,7 @@ use raftlookupd_raft::accept::Slots;
 use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Registry, Status};
 
+use crate::http::long_answers::LongAnswers;
 use crate::nsqd::owner::Counts;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -81,6 +82,8 @@ pub(crate) struct Metrics {
     session_events: Counters,
     sessions: Gauge,
     owner: OwnerGauges,
+    long_answers: Gauge,
+    long_answer_bytes: Gauge,
     connections: Gauges,
     most_connections: Gauges,
     registry: RegistryGauges,
@@ -139,6 +142,17 @@ impl Metrics {
             most_connections.clone(),
         );
         registry.register(&mut metered);
+        let (long_answers, long_answer_bytes) = (Gauge::default(), Gauge::default());
+        metered.register(
+            "http_long_answers_building",
+            "Long HTTP answers that are being built",
+            long_answers.clone(),
+        );
+        metered.register(
+            "http_long_answer_bytes",
+            "Memory of long HTTP answers that are being built or sent, in bytes",
+            long_answer_bytes.clone(),
+        );
         let owner = OwnerGauges::default();
         owner.register(&mut metered);
         let lines_lost = Gauge::default();
@@ -155,6 +169,8 @@ impl Metrics {
             session_events,
             sessions,
             owner,
+            long_answers,
+            long_answer_bytes,
             connections,
             most_connections,
             registry,
@@ -187,6 +203,12 @@ impl Metrics {
         let (taken, most) = (whole(slots.taken() as u64), whole(slots.most() as u64));
         self.connections.get_or_create(&kind).set(taken);
         self.most_connections.get_or_create(&kind).set(most);
+    }
+
+    /// Long answers that are being built or sent.
+    pub(crate) fn long_answers(&self, answers: &LongAnswers) {
+        self.long_answers.set(whole(answers.building() as u64));
+        self.long_answer_bytes.set(whole(answers.bytes() as u64));
     }
 
     /// Everything as text. Before the registry has loaded its gauges are 0.

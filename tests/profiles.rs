@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::read::GzDecoder;
@@ -11,7 +12,7 @@ use pprof::protos::{Message, Profile};
 
 use support::cluster::Cluster;
 use support::http::{self, Answer};
-use support::wait_until;
+use support::{wait_for, wait_until};
 
 #[test]
 fn a_cpu_profile_names_the_functions_that_work() {
@@ -35,6 +36,22 @@ fn a_cpu_profile_names_the_functions_that_work() {
     assert!(time > 0, "{time}");
     let names = functions_in_samples(&profile);
     assert!(names.iter().any(|name| name.contains("tokio")), "{names:?}");
+}
+
+#[test]
+fn a_cpu_profile_ends_when_its_client_leaves() {
+    let cluster = Cluster::start(1, &[]);
+    let port = cluster.members[0].http;
+    let next = || http::request_patiently(port, "/debug/pprof/profile?seconds=1").unwrap();
+    let leaving = wait_for("the first is being taken", || {
+        let mut first = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let request = b"GET /debug/pprof/profile?seconds=300 HTTP/1.1\r\nHost: test\r\n\r\n";
+        first.write_all(request).unwrap();
+        // Otherwise this one was faster, and the first was refused.
+        (next().status == 500).then_some(first)
+    });
+    drop(leaving);
+    wait_until("the next is taken", || next().status == 200);
 }
 
 #[test]

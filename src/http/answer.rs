@@ -7,6 +7,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
 use crate::http::error::HttpError;
+use crate::http::long_answers::LongBody;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json; charset=utf-8");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -37,6 +38,11 @@ impl Answer {
     pub(super) fn json<T: Serialize + ?Sized>(body: &T) -> Result<Answer, HttpError> {
         let body = serde_json::to_vec(body).map_err(|_| HttpError::Internal)?;
         Ok(Answer::nsq(StatusCode::OK, Body::from(body)).with(header::CONTENT_TYPE, JSON))
+    }
+
+    /// A JSON body that was built elsewhere.
+    pub(super) fn long(body: LongBody) -> Answer {
+        Answer::nsq(StatusCode::OK, Body::new(body)).with(header::CONTENT_TYPE, JSON)
     }
 
     /// 200 without a body.
@@ -161,6 +167,7 @@ impl From<HttpError> for Answer {
             HttpError::MethodNotAllowed(allow) => {
                 answer.with(header::ALLOW, HeaderValue::from_static(allow))
             }
+            HttpError::Busy => answer.with(header::RETRY_AFTER, HeaderValue::from_static("1")),
             HttpError::BodyTooLarge | HttpError::BodyTooSlow => {
                 answer.with(header::CONNECTION, HeaderValue::from_static("close"))
             }

@@ -39,13 +39,6 @@ pub fn lookup<'a>(
 
 /// GET /nodes.
 pub fn nodes(db: &RegistrationDb, lifetimes: Lifetimes) -> impl Serialize {
-    #[derive(Serialize)]
-    struct Node<'a> {
-        #[serde(flatten)]
-        producer: Producer<'a>,
-        tombstones: Vec<bool>,
-        topics: Vec<&'a str>,
-    }
     let nodes: Vec<Node<'_>> = db
         .nodes(lifetimes)
         .map(|node| Node {
@@ -71,9 +64,18 @@ pub(super) fn debug(db: &RegistrationDb) -> impl Serialize {
     entries.collect::<BTreeMap<_, _>>()
 }
 
+/// A producer of /nodes with upstream's keys, in upstream's order.
+#[derive(Serialize)]
+pub(super) struct Node<'a> {
+    #[serde(flatten)]
+    pub(super) producer: Producer<'a>,
+    pub(super) tombstones: Vec<bool>,
+    pub(super) topics: Vec<&'a str>,
+}
+
 /// A producer with upstream's keys, in upstream's order.
 #[derive(Serialize)]
-struct Producer<'a> {
+pub(super) struct Producer<'a> {
     remote_address: &'a str,
     hostname: &'a str,
     broadcast_address: &'a str,
@@ -101,7 +103,7 @@ impl<'a> From<ProducerView<'a>> for Producer<'a> {
 
 /// A producer as upstream's /debug shows it, its keys sorted.
 #[derive(Serialize)]
-struct DebugProducer<'a> {
+pub(super) struct DebugProducer<'a> {
     broadcast_address: &'a str,
     hostname: &'a str,
     http_port: i64,

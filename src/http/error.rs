@@ -3,6 +3,8 @@
 use raftlookupd_raft::Error;
 use raftlookupd_raft::storage::event::Refusal;
 
+use crate::http::long_answers::NoAnswer;
+
 /// An answer that is an error: `{"message":"..."}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HttpError {
@@ -36,6 +38,10 @@ pub(crate) enum HttpError {
     NoQuorum,
     /// What was asked for may or may not be done, now or later.
     OutcomeUnknown,
+    /// Too many long answers are being built or sent.
+    Busy,
+    /// The answer does not fit into the memory for long answers.
+    AnswerTooLarge,
     /// A failure of ours.
     Internal,
 }
@@ -52,6 +58,8 @@ pub(crate) enum ProfileError {
     HeapInUse,
     /// Allocations are not sampled.
     NoHeap,
+    /// The client left before the profile was complete.
+    Left,
     /// A failure of ours, which the log has.
     Failed,
 }
@@ -73,6 +81,8 @@ impl HttpError {
             HttpError::BodyTooSlow => (408, "BODY_TOO_SLOW".into()),
             HttpError::BodyTooLarge => (413, "BODY_TOO_LARGE".into()),
             HttpError::Internal => (500, "INTERNAL_ERROR".into()),
+            HttpError::AnswerTooLarge => (500, "ANSWER_TOO_LARGE".into()),
+            HttpError::Busy => (503, "BUSY".into()),
             HttpError::Loading => (503, "LOADING".into()),
             HttpError::NoQuorum => (503, "NO_QUORUM".into()),
             HttpError::OutcomeUnknown => (504, "OUTCOME_UNKNOWN".into()),
@@ -98,9 +108,20 @@ impl ProfileError {
                 404,
                 "No heap profile: this member runs without sampling of allocations",
             ),
+            ProfileError::Left => (500, "The client left before the profile was taken"),
             ProfileError::Failed => (500, "Could not take the profile: the log says why"),
         };
         (status, message.into())
+    }
+}
+
+impl From<NoAnswer> for HttpError {
+    fn from(reason: NoAnswer) -> Self {
+        match reason {
+            NoAnswer::Busy => HttpError::Busy,
+            NoAnswer::TooLarge => HttpError::AnswerTooLarge,
+            NoAnswer::Abandoned => HttpError::Internal,
+        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! A connection as hyper sees it: only clean heads come through.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Bytes;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -26,7 +29,7 @@ const BEHIND_POST: u8 = 4;
 /// [`malformed`](Gate::malformed).
 #[derive(Debug)]
 pub(super) struct Gate {
-    stream: TcpStream,
+    stream: Arc<TcpStream>,
     /// What has arrived and is not looked at yet. One head at most, and what came with it.
     arrived: Vec<u8>,
     /// A clean head on its way to the reader.
@@ -47,7 +50,7 @@ enum Expected {
 }
 
 impl Gate {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    pub(super) fn new(stream: Arc<TcpStream>) -> Self {
         Gate {
             stream,
             arrived: Vec::new(),
@@ -60,7 +63,7 @@ impl Gate {
     }
 
     /// The connection, and why reading has ended before its end.
-    pub(super) fn into_parts(self) -> (TcpStream, Option<Malformed>) {
+    pub(super) fn into_parts(self) -> (Arc<TcpStream>, Option<Malformed>) {
         (self.stream, self.malformed)
     }
 
@@ -170,12 +173,13 @@ impl AsyncRead for Gate {
                 return Poll::Ready(Ok(()));
             }
             let mut bytes = [0; READ];
-            let mut read = ReadBuf::new(&mut bytes);
-            ready!(Pin::new(&mut gate.stream).poll_read(context, &mut read))?;
-            if read.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+            ready!(gate.stream.poll_read_ready(context))?;
+            match gate.stream.try_read(&mut bytes) {
+                Ok(0) => return Poll::Ready(Ok(())),
+                Ok(count) => gate.arrived.extend_from_slice(&bytes[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
             }
-            gate.arrived.extend_from_slice(read.filled());
         }
     }
 }
@@ -187,7 +191,7 @@ impl AsyncWrite for Gate {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
-        let written = Pin::new(&mut gate.stream).poll_write(context, bytes);
+        let written = poll_write(&gate.stream, context, |stream| stream.try_write(bytes));
         gate.unless_stalled(context, written)
     }
 
@@ -197,20 +201,35 @@ impl AsyncWrite for Gate {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let gate = self.get_mut();
-        let written = Pin::new(&mut gate.stream).poll_write_vectored(context, slices);
+        let write = |stream: &TcpStream| stream.try_write_vectored(slices);
+        let written = poll_write(&gate.stream, context, write);
         gate.unless_stalled(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.stream).shutdown(Shutdown::Write))
+    }
+}
+
+fn poll_write(
+    stream: &TcpStream,
+    context: &mut Context<'_>,
+    write: impl Fn(&TcpStream) -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(stream.poll_write_ready(context))?;
+        match write(stream) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            written => return Poll::Ready(written),
+        }
     }
 }
 
@@ -227,7 +246,7 @@ mod tests {
         let dialled = TcpStream::connect(listener.local_addr().unwrap());
         let (dialled, accepted) = tokio::join!(dialled, listener.accept());
         let reader = accepted.unwrap().0;
-        let mut gate = Gate::new(dialled.unwrap());
+        let mut gate = Gate::new(Arc::new(dialled.unwrap()));
         let begun = tokio::time::Instant::now();
         let more_than_any_buffer = vec![0; 64 * 1024 * 1024];
         let error = gate.write_all(&more_than_any_buffer).await.unwrap_err();

@@ -9,6 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::http::answer::Answer;
+use crate::http::client::Client;
 use crate::http::error::{HttpError, ProfileError};
 use crate::http::query::Query;
 
@@ -52,9 +53,13 @@ pub(super) fn cmdline() -> Answer {
 ///
 /// # Errors
 /// [`HttpError::Profile`].
-pub(super) async fn profile(query: &Query) -> Result<Answer, HttpError> {
+pub(super) async fn profile(query: &Query, client: &Client) -> Result<Answer, HttpError> {
     let seconds = seconds(query).ok_or(ProfileError::Seconds)?;
-    let profile = cpu::profile(Duration::from_secs(seconds)).await?;
+    let profile = tokio::select! {
+        profile = cpu::profile(Duration::from_secs(seconds)) => profile?,
+        // As Go does it: the next client can take a profile.
+        () = client.closed() => return Err(ProfileError::Left.into()),
+    };
     Ok(Answer::profile("profile", profile))
 }
 

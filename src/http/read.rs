@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use raftlookupd_raft::Registry;
 use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
 use crate::context::Context;
 use crate::http::answer::Answer;
+use crate::http::client::Client;
 use crate::http::error::HttpError;
+use crate::http::long_answers::{Page, Scope};
 use crate::http::query::Query;
 
 /// How long a read waits for a quorum: longer than an election takes, and with what it takes to
 /// answer no longer than a second.
-const BARRIER: Duration = Duration::from_millis(900);
+pub(super) const BARRIER: Duration = Duration::from_millis(900);
 
 /// What a reader asks for with `?consistency=`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,28 +48,23 @@ impl Consistency {
     }
 }
 
-/// Answers from the registry, as fresh as it was asked for and is possible.
-///
-/// # Errors
-/// [`HttpError::Loading`], [`HttpError::NoQuorum`], and what the query gives.
-pub(super) async fn read(
-    context: &Context,
-    consistency: Consistency,
-    query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
-) -> Result<Answer, HttpError> {
-    read_within(context, consistency, BARRIER, query).await
+/// A registry that is as fresh as was asked for and is possible.
+pub(super) struct Fresh {
+    registry: Registry,
+    lifetimes: Lifetimes,
+    /// Set if it is not known to be fresh.
+    staleness: Option<Duration>,
 }
 
-/// The same for an answer that must not come late.
+/// Makes a barrier, if one was asked for, at most this long.
 ///
 /// # Errors
-/// As [`read`].
-pub(super) async fn read_within(
+/// [`HttpError::Loading`], [`HttpError::NoQuorum`].
+pub(super) async fn fresh(
     context: &Context,
     consistency: Consistency,
     barrier: Duration,
-    query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
-) -> Result<Answer, HttpError> {
+) -> Result<Fresh, HttpError> {
     let started = Instant::now();
     let registry = context.registry().await?;
     let waited = started.elapsed();
@@ -86,13 +84,45 @@ pub(super) async fn read_within(
         (true, Consistency::Stale) => "stale",
         (true, _) => "degraded",
     });
-    let staleness = stale.then(|| registry.staleness());
-    let lifetimes = context.lifetimes(&registry);
-    // Errors too are answers that can be stale.
-    let answer = registry.read(|db| query(db, lifetimes));
-    let answer = answer.unwrap_or_else(Answer::from);
-    Ok(match staleness {
-        Some(staleness) => answer.stale(staleness),
-        None => answer,
+    Ok(Fresh {
+        staleness: stale.then(|| registry.staleness()),
+        lifetimes: context.lifetimes(&registry),
+        registry,
     })
+}
+
+impl Fresh {
+    /// Answers inline, under one read of the registry; `None` if the answer would not be short.
+    pub(super) fn short(
+        &self,
+        is_short: impl FnOnce(&RegistrationDb) -> bool,
+        query: impl FnOnce(&RegistrationDb, Lifetimes) -> Result<Answer, HttpError>,
+    ) -> Option<Answer> {
+        let answer = self
+            .registry
+            .read(|db| is_short(db).then(|| query(db, self.lifetimes)))?;
+        Some(self.marked(answer))
+    }
+
+    /// Answers from many short reads of the registry, made on a thread for long answers.
+    pub(super) async fn long(
+        self,
+        (context, client): (&Context, &Client),
+        scope: Scope,
+        build: impl FnOnce(&Registry, &mut Page, Lifetimes) -> Result<(), HttpError> + Send + 'static,
+    ) -> Answer {
+        let (registry, lifetimes) = (self.registry.clone(), self.lifetimes);
+        let build = move |page: &mut Page| build(&registry, page, lifetimes);
+        let built = context.long_answers.build(scope, client, build).await;
+        self.marked(built.map(|((), body)| Answer::long(body)))
+    }
+
+    /// Errors too are answers that can be stale.
+    fn marked(&self, answer: Result<Answer, HttpError>) -> Answer {
+        let answer = answer.unwrap_or_else(Answer::from);
+        match self.staleness {
+            Some(staleness) => answer.stale(staleness),
+            None => answer,
+        }
+    }
 }

@@ -4,6 +4,7 @@ use axum::http::Method;
 
 use crate::context::Context;
 use crate::http::answer::Answer;
+use crate::http::client::Client;
 use crate::http::error::HttpError;
 use crate::http::query::Query;
 use crate::http::read::Consistency;
@@ -36,6 +37,7 @@ pub(super) enum Endpoint {
 /// What an endpoint may read of a request.
 #[derive(Debug)]
 pub(super) struct Asked<'a> {
+    pub(super) client: &'a Client,
     pub(super) method: &'a Method,
     pub(super) query: &'a str,
     /// As much as was kept of it.
@@ -140,17 +142,17 @@ impl Endpoint {
         context: &Context,
         asked: Asked<'_>,
     ) -> Result<Answer, HttpError> {
-        let query = asked.query;
+        let (client, query) = (asked.client, asked.query);
         // Where no argument is read, a query that cannot be read does no harm.
         let lenient = || Query::parse(query).ok();
         match self {
             Endpoint::Ping => Ok(Answer::text("OK")),
             Endpoint::Info => lookup::info(context),
-            Endpoint::Topics => lookup::topics(context, Consistency::of(lenient())?).await,
-            Endpoint::Nodes => lookup::nodes(context, Consistency::of(lenient())?).await,
-            Endpoint::Debug => lookup::debug(context, Consistency::of(lenient())?).await,
-            Endpoint::Channels => lookup::channels(context, &Query::parse(query)?).await,
-            Endpoint::Lookup => lookup::lookup(context, &Query::parse(query)?).await,
+            Endpoint::Topics => lookup::topics(context, client, Consistency::of(lenient())?).await,
+            Endpoint::Nodes => lookup::nodes(context, client, Consistency::of(lenient())?).await,
+            Endpoint::Debug => lookup::debug(context, client, Consistency::of(lenient())?).await,
+            Endpoint::Channels => lookup::channels(context, client, &Query::parse(query)?).await,
+            Endpoint::Lookup => lookup::lookup(context, client, &Query::parse(query)?).await,
             Endpoint::CreateTopic => admin::create_topic(context, &Query::parse(query)?).await,
             Endpoint::DeleteTopic => admin::delete_topic(context, &Query::parse(query)?).await,
             Endpoint::CreateChannel => admin::create_channel(context, &Query::parse(query)?).await,
@@ -164,7 +166,7 @@ impl Endpoint {
             Endpoint::LogLevel => log_level::show(context),
             Endpoint::Profiles => Ok(pprof::index()),
             Endpoint::CommandLine => Ok(pprof::cmdline()),
-            Endpoint::CpuProfile => pprof::profile(&Query::parse(query)?).await,
+            Endpoint::CpuProfile => pprof::profile(&Query::parse(query)?, client).await,
             Endpoint::HeapProfile => pprof::heap().await,
         }
     }

@@ -75,6 +75,7 @@ pub(super) fn metrics(context: &Context) -> Answer {
     let registry = context.registry.borrow().clone();
     context.metrics.connections("tcp", &context.tcp_slots);
     context.metrics.connections("http", &context.http_slots);
+    context.metrics.long_answers(&context.long_answers);
     let sessions = context.keeper.counts();
     let registry = registry.as_ref();
     let registry = registry.map(|registry| (registry, context.lifetimes(registry)));

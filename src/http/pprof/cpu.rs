@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pprof::protos::{Mapping, Profile};
 use pprof::{Error, ProfilerGuard, ProfilerGuardBuilder};
+use tokio::runtime::Handle;
 
 use super::encode::{encode, intern};
 use super::failed;
@@ -19,17 +20,48 @@ const LEFT_ALONE: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 /// The profiler's own calls, which would be the innermost of each stack.
 const PROFILER: &str = "perf_signal_handler|.*pprof::backtrace::.*";
 
-/// Watches the whole process for this time.
+/// Watches the whole process for this time, or until the future is dropped.
 ///
 /// # Errors
 /// [`ProfileError::CpuInUse`], [`ProfileError::Failed`].
 pub(super) async fn profile(duration: Duration) -> Result<Vec<u8>, ProfileError> {
     // The first start reads the program's symbols, which takes a moment.
     let guard = tokio::task::spawn_blocking(start).await;
-    let guard = guard.map_err(|error| failed(&error))??;
+    let running = Running::new(guard.map_err(|error| failed(&error))??);
     tokio::time::sleep(duration).await;
-    let profile = tokio::task::spawn_blocking(move || finish(&guard)).await;
+    let profile = tokio::task::spawn_blocking(move || running.finish()).await;
     profile.map_err(|error| failed(&error))?
+}
+
+/// A profile that is being taken; dropping it ends that.
+struct Running {
+    guard: Option<ProfilerGuard<'static>>,
+    runtime: Handle,
+}
+
+impl Running {
+    fn new(guard: ProfilerGuard<'static>) -> Self {
+        Running {
+            guard: Some(guard),
+            runtime: Handle::current(),
+        }
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, ProfileError> {
+        self.guard
+            .take()
+            .map_or(Err(ProfileError::Failed), |guard| finish(&guard))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(guard) = self.guard.take() {
+            // The profiler resets all its tables, which takes too long for a thread that serves
+            // sockets.
+            self.runtime.spawn_blocking(move || drop(guard));
+        }
+    }
 }
 
 fn start() -> Result<ProfilerGuard<'static>, ProfileError> {
