@@ -5,6 +5,9 @@
 
 mod support;
 
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+
 use support::cluster::Cluster;
 use support::nsqd::Nsqd;
 
@@ -45,8 +48,10 @@ fn identify(nsqds: &mut [Nsqd]) {
     });
 }
 
-/// Every nsqd registers all its topics; those that it is not told `OK` for, again.
-fn register(nsqds: &mut [Nsqd], topics: usize) {
+/// Every nsqd registers all its topics; those that it is not told `OK` for, again. How many times
+/// that was.
+fn register(nsqds: &mut [Nsqd], topics: usize) -> u64 {
+    let repetitions = AtomicU64::new(0);
     for_each(nsqds, |number, nsqd| {
         let mut left: Vec<usize> = (0..topics).collect();
         while !left.is_empty() {
@@ -64,6 +69,7 @@ fn register(nsqds: &mut [Nsqd], topics: usize) {
                 }
             }
             left = unavailable;
+            repetitions.fetch_add(left.len() as u64, Relaxed);
             if !left.is_empty() {
                 // 200 that ask again at once would leave no processor for an election.
                 std::thread::sleep(BREATH);
@@ -71,6 +77,7 @@ fn register(nsqds: &mut [Nsqd], topics: usize) {
         }
         assert_eq!(nsqd.command("PING").unwrap(), "OK");
     });
+    repetitions.into_inner()
 }
 
 #[test]
@@ -94,21 +101,26 @@ fn claims_that_are_there_already_cost_no_log_entry() {
     // The last of them is committed when its nsqd is answered.
     let attached = log_position(&cluster, present);
     let started = std::time::Instant::now();
-    register(&mut again, topics);
+    let repetitions = register(&mut again, topics);
     let took = started.elapsed();
     let repeated = log_position(&cluster, present);
     println!(
         "{NSQDS} nsqds with {topics} registrations: (term, log index) was {empty:?}, {filled:?} \
          when registered, {back:?} after the restart, {attached:?} when attached again, \
-         {repeated:?} when all was repeated, which took {took:?}"
+         {repeated:?} when all was repeated, which took {took:?} with {repetitions} repetitions"
     );
     assert!(
         attached.1 - back.1 <= NSQDS as u64,
         "more than the sessions was logged"
     );
-    // On a busy machine there may be an election, which costs an entry.
+    // On a busy machine there may be an election, which costs an entry, and barriers that are not
+    // passed in time: a claim that could not be confirmed then is recorded once more.
     let elections = repeated.0 - attached.0;
-    assert!(repeated.1 - attached.1 <= elections, "claims were logged");
+    let entries = repeated.1 - attached.1;
+    assert!(
+        entries <= elections + repetitions,
+        "claims were logged: {entries} entries, {repetitions} repetitions"
+    );
     let last = format!("h{}-t{}", NSQDS - 1, topics - 1);
     for member in &cluster.members {
         let hosts = member.lookup(&last).unwrap();
