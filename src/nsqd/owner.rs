@@ -34,7 +34,7 @@ use raftlookupd_raft::storage::event::{Event, Refusal};
 use raftlookupd_raft::storage::registration::{MemberId, PeerInfo, ProducerId, UnixMillis};
 use raftlookupd_raft::storage::registration_db::{Name, Note, RegistrationDb};
 
-use claims::{Channels, Claims};
+use claims::Channels;
 use producer::{Producer, Review, Want, Withdrawn};
 use reconcile::{Fact, Found, Reconciler};
 use session::Session;
@@ -323,8 +323,10 @@ impl Owner {
                 is_active: true,
                 ..Producer::default()
             });
-        if std::mem::take(&mut known.is_abandoned) {
+        if known.sessions.is_empty() && known.inherits_until.is_none() {
+            // What it has recorded was about to go.
             known.inherits_until = Some(inherits_until);
+            known.is_reconnecting = true;
         }
         known.sessions.push(session);
         let opened = Session::new(id.clone(), remote_address, info, now.clock, now.moment);
@@ -414,7 +416,7 @@ impl Owner {
         };
         let mut changed = false;
         if producer.inherits_until.take().is_some() {
-            producer.recorded_since = Claims::default();
+            producer.is_reconnecting = false;
             producer.start_review();
             changed = true;
         }
@@ -560,19 +562,11 @@ impl Owner {
             return;
         };
         let mut wakes = producer.not_before.take_if(|at| *at <= now).is_some();
-        if producer
-            .inherits_until
-            .take_if(|until| *until <= now)
-            .is_some()
-        {
-            producer.recorded_since = Claims::default();
-            match producer.sessions.is_empty() {
-                true => producer.is_abandoned = true,
-                false => producer.start_review(),
-            }
-            wakes = true;
-        }
         let has_sessions = !producer.sessions.is_empty();
+        if !has_sessions {
+            let inherits = producer.inherits_until.take_if(|until| *until <= now);
+            wakes |= inherits.is_some();
+        }
         if has_sessions && producer.is_active != heard && !producer.undecided.activity {
             let active = Effect::Active((**id).clone(), heard);
             self.effects.push(active);
@@ -621,15 +615,11 @@ impl Owner {
         let mut abandoned = 0;
         for id in found {
             let id = self.shared_id(id);
-            let producer = self.producers.entry(id.clone());
-            let producer = producer.or_insert_with(|| Producer {
-                is_abandoned: true,
-                ..Producer::default()
-            });
+            let producer = self.producers.entry(id.clone()).or_default();
             if !producer.sessions.is_empty() || producer.undecided.attachment {
                 continue;
             }
-            producer.is_abandoned |= producer.inherits_until.take().is_some();
+            producer.inherits_until = None;
             producer.ended = self.now.clock;
             abandoned += usize::from(!producer.is_ready);
             self.wake(&id);
@@ -952,8 +942,6 @@ impl Owner {
             }
             Fact::Detached(_) => {
                 producer.undecided.attachment = false;
-                producer.is_abandoned = false;
-                producer.recorded_since = Claims::default();
                 disagrees = recorded.is_some();
             }
             Fact::Active(_, active) => {
@@ -990,9 +978,6 @@ impl Owner {
         let Some(producer) = self.producers.get_mut(id) else {
             return;
         };
-        if producer.inherits_until.is_some() {
-            producer.recorded_since.insert(&name);
-        }
         let sessions = producer.sessions.clone();
         let mut is_wanted = false;
         for session in sessions {
@@ -1010,7 +995,11 @@ impl Owner {
             return;
         };
         if !is_wanted {
-            producer.withdrawn.push_back(Withdrawn::spoken(&name));
+            // Its session has ended.
+            producer.withdrawn.push_back(Withdrawn {
+                spoken: false,
+                ..Withdrawn::spoken(&name)
+            });
         } else if !db.is_recorded(me.member, id, &name.0, name.1.as_deref()) {
             // Deleted right behind it.
             producer.registered.insert(name);
@@ -1040,15 +1029,6 @@ impl Owner {
                 other == topic && channel.is_none_or(|channel| sub.as_ref() == Some(channel))
             };
             producer.taken.retain(|name| !of_name(name));
-            match channel {
-                None => {
-                    self.discarded
-                        .extend(producer.recorded_since.remove_topic(topic));
-                }
-                Some(channel) => {
-                    producer.recorded_since.remove_channel(topic, channel);
-                }
-            }
             for session in producer.sessions.clone() {
                 let Some(session) = self.sessions.get_mut(&session) else {
                     continue;
@@ -1057,7 +1037,11 @@ impl Owner {
                     None => self.discarded.extend(session.topic_deleted(topic)),
                     Some(channel) => session.channel_deleted(topic, channel),
                 }
+                // What still waits is to be recorded behind it.
+                let waiting = session.unconfirmed_of(topic);
+                producer.registered.extend(waiting);
             }
+            self.wake(&id);
         }
     }
 
@@ -1154,7 +1138,12 @@ impl Owner {
             let session = self.sessions.get(session);
             session.is_some_and(|session| session.claims.contains(topic, channel))
         });
-        let is_open = producer.undecided.has(name) || producer.undecided.attachment;
+        let is_open = match &name.1 {
+            // A claim of a channel that is on its way brings the topic.
+            None => producer.undecided.has_below(&name.0),
+            Some(_) => producer.undecided.has(name),
+        };
+        let is_open = is_open || producer.undecided.attachment;
         !is_wanted
             && (is_open
                 || db.is_recorded(me.member, id, topic, channel)
@@ -1188,10 +1177,21 @@ impl Owner {
         if let Some(producer) = self.producers.get_mut(&id) {
             producer.sessions.retain(|open| *open != session);
             producer.ended = self.now.clock;
-            let claims = closed.into_claims(|name| producer.undecided.has(name));
-            if !claims.is_empty() {
-                producer.withdraw_all(claims);
+            // Sessions are in their order.
+            let newest = producer.sessions.last().copied();
+            let newest_pinged = newest.and_then(|newest| Some(self.sessions.get(&newest)?.pinged));
+            let comes_back = newest > Some(session) && newest_pinged == Some(false);
+            if comes_back && producer.inherits_until.is_none() {
+                let timeout = self.settings.inactive_producer_timeout;
+                producer.inherits_until = Some(self.now.moment + timeout);
+                producer.is_reconnecting = true;
             }
+            if producer.is_reconnecting && newest_pinged != Some(false) {
+                producer.is_reconnecting = false;
+                producer.inherits_until = None;
+                producer.start_review();
+            }
+            producer.withdraw_all(closed.claims);
         }
         self.wake(&id);
         Some(id)

@@ -6,15 +6,19 @@
 //! |---|---|
 //! | `s1 is h1 at 1` | a session of nsqd h1 at member 1 identifies itself |
 //! | `s1 REGISTER t c`, `s1 UNREGISTER t`, `s1 PING`, `s1 ends` | what it does |
+//! | `s1 REGISTERs 3000 of t` | channels c0#ephemeral, c1#ephemeral ... of a topic |
 //! | `s1 < OK` | the answer to its last command; also `E_UNAVAILABLE`, `waits` |
 //! | `s1 waits in vain` | its last command takes too long |
-//! | `s1 is closed` | by its member |
+//! | `s1 is closed: PresumedDead` | by its member, and why; `s1 is open` |
 //! | `settle` | everything is proposed, committed, applied and confirmed, until nothing is left |
 //! | `1 proposes: attach h1, claim h1 t/c` | the next batch of member 1, which is on its way then; `nothing` |
 //! | `1 commits`, `1 applies` | the batch on its way; all that is committed |
 //! | `log: delete t/c` | committed, applied nowhere yet; also `delete t`, `create t`, `create t/c` |
 //! | `no quorum`, `quorum` | |
 //! | `1 stops`, `1 starts`, `1 gets a snapshot` | |
+//! | `2 is cut off`, `2 is reached again` | the other members reach it no longer, or again |
+//! | `2 is away`, `2 is not away` | what is recorded of it |
+//! | `limits 1000 2000` | at the beginning: bytes that a session, and all together, may have undecided |
 //! | `after 10s` | time passes, and everything settles each second; the leader looks after members |
 //! | `t: h1 h2` | the nsqds that lookups list for a topic; `nobody`, `not listed` |
 //! | `t has c d` | its channels; `nothing` |
@@ -76,6 +80,9 @@ struct Story {
     log: Log,
     leading: Leading,
     quorum: bool,
+    /// Members that the others do not reach.
+    cut: BTreeSet<MemberId>,
+    settings: Settings,
     operations: u64,
     mark: usize,
 }
@@ -84,7 +91,7 @@ struct Story {
 pub fn play(file: &str, stories: &str) {
     for story in stories.split("\n## ").skip(1) {
         let (title, lines) = story.split_once('\n').expect("a story has lines");
-        let mut played = Story::new();
+        let mut played = Story::new(settings());
         for line in lines.lines().map(str::trim) {
             if line.is_empty() || line.starts_with("# ") {
                 continue;
@@ -93,12 +100,18 @@ pub fn play(file: &str, stories: &str) {
                 panic!("{file}: {title}: {line:?}: {reason}");
             }
         }
+        for member in played.members.values() {
+            let repairs = member.owner.counts(None).repairs;
+            assert_eq!(repairs, 0, "{file}: {title}: the routine check repaired");
+        }
     }
 }
 
 impl Story {
-    fn new() -> Self {
+    fn new(settings: Settings) -> Self {
         let mut story = Story {
+            cut: BTreeSet::new(),
+            settings,
             millis: 0,
             members: BTreeMap::new(),
             stopped: BTreeMap::new(),
@@ -110,7 +123,7 @@ impl Story {
             mark: 0,
         };
         for id in 1..=3 {
-            let mut member = Member::new(id, 1, settings());
+            let mut member = Member::new(id, 1, settings);
             member.load(story.now(), load(&Vec::new()), 0);
             story.members.insert(id, member);
         }
@@ -157,9 +170,25 @@ impl Story {
                 let found: Vec<&str> = found.into_iter().flatten().collect();
                 return same(&or_nothing(&found), &channels.join(" "));
             }
-            [client, "is", "closed"] => {
+            [client, "is", "closed:", reason] => {
                 let closed = self.clients[*client].closed;
-                return closed.map(drop).ok_or("it is open".into());
+                let found = closed.map_or("open".into(), |reason| format!("{reason:?}"));
+                return same(&found, reason);
+            }
+            [client, "is", "open"] => {
+                let closed = self.clients[*client].closed;
+                return closed.map_or(Ok(()), |reason| Err(format!("closed: {reason:?}")));
+            }
+            [member, "is", "cut", "off"] => drop(self.cut.insert(number(member))),
+            [member, "is", "reached", "again"] => drop(self.cut.remove(&number(member))),
+            [member, "is", "away"] => return self.is_away(number(member), true),
+            [member, "is", "not", "away"] => return self.is_away(number(member), false),
+            ["limits", session, total] => {
+                *self = Story::new(Settings {
+                    most_undecided: session.parse().unwrap(),
+                    most_undecided_in_total: total.parse().unwrap(),
+                    ..settings()
+                });
             }
             [client, "is", host, "at", member] => self.identify(client, host, number(member)),
             [client, "<", "waits"] => {
@@ -177,6 +206,12 @@ impl Story {
                 return same(found, expected);
             }
             [client, "waits", "in", "vain"] => self.expire(client),
+            [client, "REGISTERs", count, "of", topic] => {
+                for number in 0..count.parse().unwrap() {
+                    let channel = format!("c{number}#ephemeral");
+                    self.command(client, "REGISTER", &[topic, &channel]);
+                }
+            }
             [client, command, rest @ ..] if !command.ends_with(':') && !client.ends_with(':') => {
                 self.command(client, command, rest);
             }
@@ -190,7 +225,7 @@ impl Story {
     }
 
     fn identify(&mut self, client: &str, host: &str, at: MemberId) {
-        let (now, quorum) = (self.now(), self.quorum);
+        let (now, quorum) = (self.now(), self.can_commit(at));
         let member = self.members.get_mut(&at).unwrap();
         let remote = format!("10.0.0.1:{client}");
         let info = PeerInfo::default();
@@ -207,9 +242,20 @@ impl Story {
         self.heed(at);
     }
 
+    fn can_commit(&self, member: MemberId) -> bool {
+        self.quorum && !self.cut.contains(&member)
+    }
+
+    fn is_away(&self, member: MemberId, expected: bool) -> Result<(), String> {
+        let row = self.log.registry.member(member);
+        let is_away = row.is_some_and(|row| row.away.is_some());
+        same(&is_away.to_string(), &expected.to_string())
+    }
+
     fn command(&mut self, client: &str, command: &str, rest: &[&str]) {
-        let (now, quorum) = (self.now(), self.quorum);
+        let now = self.now();
         let client = self.clients.get_mut(client).expect("it identified itself");
+        let quorum = self.quorum && !self.cut.contains(&client.member);
         let member = self.members.get_mut(&client.member).unwrap();
         let (owner, db, id) = (&mut member.owner, member.db.as_ref(), client.id);
         let channel = rest.get(1).copied();
@@ -262,7 +308,8 @@ impl Story {
     }
 
     fn settle(&mut self) {
-        let ids: Vec<MemberId> = self.members.keys().copied().collect();
+        let ids = self.members.keys().copied();
+        let ids: Vec<MemberId> = ids.filter(|id| !self.cut.contains(id)).collect();
         for _ in 0..ROUNDS {
             let before = self.log.len();
             for id in &ids {
@@ -275,7 +322,11 @@ impl Story {
                 }
             }
             let idle = |member: &Member| member.is_idle() && member.applied == self.log.len();
-            let idle = self.members.values().all(idle) && before == self.log.len();
+            let mut reached = self
+                .members
+                .values()
+                .filter(|member| ids.contains(&member.id));
+            let idle = reached.all(idle) && before == self.log.len();
             if idle || !self.quorum {
                 return;
             }
@@ -353,8 +404,10 @@ impl Story {
                 for _ in 0..10 {
                     member.owner.tick(now, member.db.as_ref());
                 }
-                member.present = member.is_recorded_away();
-                self.leading.hears(*id, self.millis);
+                member.present |= member.is_recorded_away();
+                if !self.cut.contains(id) {
+                    self.leading.hears(*id, self.millis);
+                }
                 self.heed(*id);
             }
             if self.quorum {
@@ -364,6 +417,9 @@ impl Story {
                 let db = &self.log.registry;
                 let mut own = self.leading.judge(self.millis, now.clock, &all, me, db);
                 own.extend(expired(db, now.clock));
+                if db.needs_sweep() {
+                    own.push(Event::Sweep);
+                }
                 if !own.is_empty() {
                     let batches = Vec::new();
                     self.log.commit(Rc::new(Proposal { batches, own }));
@@ -407,7 +463,7 @@ impl Story {
 
     fn start(&mut self, id: MemberId) {
         let old = self.stopped.remove(&id).unwrap();
-        let mut member = Member::new(id, old.incarnation + 1, settings());
+        let mut member = Member::new(id, old.incarnation + 1, self.settings);
         let rows = rows_of(old.db.as_ref().unwrap());
         member.load(self.now(), load(&rows), old.applied);
         assert_eq!(member.stage, Stage::Late);
@@ -486,6 +542,24 @@ fn same(found: &str, expected: &str) -> Result<(), String> {
         true => Ok(()),
         false => Err(format!("found {found:?}")),
     }
+}
+
+#[test]
+fn reconnects() {
+    play("reconnects.txt", include_str!("scripts/reconnects.txt"));
+}
+
+#[test]
+fn confirmations() {
+    play(
+        "confirmations.txt",
+        include_str!("scripts/confirmations.txt"),
+    );
+}
+
+#[test]
+fn bounds() {
+    play("bounds.txt", include_str!("scripts/bounds.txt"));
 }
 
 #[test]

@@ -53,10 +53,6 @@ impl Claims {
         Some(removed)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Names behind this one, a topic before its channels; at most this many.
     pub(super) fn after(&self, after: Option<&Name>, most: usize) -> Vec<Name> {
         use std::ops::Bound::{Excluded, Unbounded};

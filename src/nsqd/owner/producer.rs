@@ -16,14 +16,13 @@ pub(super) struct Producer {
     pub(super) sessions: Vec<SessionId>,
     /// When the last session ended, by the cluster's clock.
     pub(super) ended: UnixMillis,
-    /// Until when claims of earlier incarnations are not released; `None` if they are not
-    /// protected, since its nsqd has sent a PING or there are none.
+    /// Until when what is recorded and not wanted is not released, if no session is open then:
+    /// claims of earlier incarnations. `None` if nothing is protected, since its nsqd has sent a PING
+    /// or there is nothing.
     pub(super) inherits_until: Option<Moment>,
-    /// Its nsqd has not come back in time, and what earlier incarnations recorded is to go. If it
-    /// comes before that, it is protected as if it had been in time.
-    pub(super) is_abandoned: bool,
-    /// Claims that this incarnation recorded meanwhile: they are not inherited.
-    pub(super) recorded_since: Claims,
+    /// What is protected are the claims of sessions of this incarnation that have ended: the nsqd has
+    /// come back, and has not sent its first PING, so it may not have registered all it has.
+    pub(super) is_reconnecting: bool,
     /// Claims that the word of another member took. They are recorded again when a session that
     /// wants them is next heard.
     pub(super) taken: BTreeSet<Name>,

@@ -91,6 +91,7 @@ impl Reconciler<'_> {
                 if recorded.is_none() {
                     // Earlier incarnations have left nothing.
                     self.producer.inherits_until = None;
+                    self.producer.is_reconnecting = false;
                 }
                 self.attach(newest)
             }
@@ -100,6 +101,8 @@ impl Reconciler<'_> {
             }
             (None, Some(_)) if self.producer.inherits_until.is_none() => self.detach(),
             (newest, Some(recorded)) => {
+                let waiting = self.producer.waiters.remove(&Want::Attached);
+                self.done.extend(waiting.into_iter().flatten());
                 let active = self.producer.sessions.is_empty() || self.is_heard();
                 if newest.is_some()
                     && recorded.active != active
@@ -135,11 +138,7 @@ impl Reconciler<'_> {
         }
     }
 
-    fn register(&mut self, mut name: Name) -> Option<(Event, Fact)> {
-        if name.1.is_some() && !self.is_wanted(&name) {
-            // The channel was given up before it was recorded; its topic stays.
-            name.1 = None;
-        }
+    fn register(&mut self, name: Name) -> Option<(Event, Fact)> {
         if self.producer.undecided.has(&name) {
             self.producer.blocked.registered.insert(name);
             return None;
@@ -202,7 +201,7 @@ impl Reconciler<'_> {
     }
 
     fn release(&mut self, name: Name, spoken: bool) -> Option<(Event, Fact)> {
-        if !spoken && self.is_inherited(&name) {
+        if !spoken && self.is_inherited() {
             return None;
         }
         let matters_elsewhere = || {
@@ -265,7 +264,7 @@ impl Reconciler<'_> {
 
     fn review_recorded(&mut self, name: Name, is_audit: bool) {
         let is_open = self.producer.undecided.has(&name);
-        if is_open || self.is_wanted(&name) || self.is_inherited(&name) {
+        if is_open || self.is_wanted(&name) || self.is_inherited() {
             return;
         }
         if !self.is_recorded(&name) {
@@ -364,13 +363,9 @@ impl Reconciler<'_> {
         self.db.is_recorded(self.member, self.id, topic, channel)
     }
 
-    /// Whether an earlier incarnation recorded it, and its nsqd may still confirm it.
-    fn is_inherited(&self, (topic, channel): &Name) -> bool {
+    /// Whether what is recorded and not wanted is left alone: its nsqd may still confirm it.
+    fn is_inherited(&self) -> bool {
         self.producer.inherits_until.is_some()
-            && !self
-                .producer
-                .recorded_since
-                .contains(topic, channel.as_deref())
     }
 
     fn is_heard(&self) -> bool {

@@ -127,20 +127,8 @@ impl Session {
         self.unconfirmed_bytes
     }
 
-    /// The claims that may be recorded: those confirmed, and of the others those whose fate is
-    /// open.
-    pub(super) fn into_claims(mut self, is_open: impl Fn(&Name) -> bool) -> Claims {
-        for (topic, channel) in self.unconfirmed.keys() {
-            if let Some(channel) = channel
-                && !is_open(&(topic.clone(), Some(channel.clone())))
-            {
-                self.claims.remove_channel(topic, channel);
-            }
-        }
-        self.claims
-    }
-
-    fn unconfirmed_of(&self, topic: &Arc<str>) -> Vec<Name> {
+    /// Names of the topic whose REGISTERs are not confirmed.
+    pub(super) fn unconfirmed_of(&self, topic: &Arc<str>) -> Vec<Name> {
         let of_topic = self.unconfirmed.range((topic.clone(), None)..);
         let of_topic = of_topic.map(|(name, _)| name);
         let of_topic = of_topic.take_while(|(name, _)| name == topic);
