@@ -35,6 +35,8 @@ pub enum Action {
     HalfOpen(usize, usize, Option<u64>),
     /// The nsqd's next command on the connection takes this long.
     Slow(usize, usize, u64),
+    /// The connection breaks this long after the nsqd's next command on it.
+    BreakNext(usize, usize, u64),
     Create(usize, Name),
     Drop(usize, Name),
     /// The nsqd ends, with or without a word, and starts again after this time.
@@ -43,6 +45,8 @@ pub enum Action {
     /// A stranger connects to a member and identifies itself.
     Open(usize, usize),
     Say(usize, Word),
+    /// It registers a name twice in one go, and perhaps gives it up or ends right behind that.
+    Burst(usize, Name, bool, bool),
     /// The stranger's connection ends; the member notices after this time.
     End(usize, u64),
 }
@@ -106,7 +110,10 @@ pub fn draw(seed: u64) -> Vec<Timed> {
     let pause = random.pick(&[1_000, 2_500, 5_000]);
     while at < HEALED {
         actions.push((at, draw_one(&mut random)));
-        at += random.between(1, 2 * pause);
+        at += match random.percent(25) {
+            true => random.between(0, 30),
+            false => random.between(1, 2 * pause),
+        };
     }
     actions
 }
@@ -127,7 +134,8 @@ fn draw_one(random: &mut Random) -> Action {
         18 => Action::Replace(member, random.pick(&[1_000, 10_000])),
         19 => Action::Rolling(random.pick(&[3_000, 8_000])),
         20..22 => Action::Lead,
-        22..29 => Action::Break(nsqd, peer),
+        22..26 => Action::Break(nsqd, peer),
+        26..29 => Action::BreakNext(nsqd, peer, random.between(0, 15)),
         29..33 => {
             let noticed = random.pick(&[Some(1_000), Some(20_000), None]);
             Action::HalfOpen(nsqd, peer, noticed)
@@ -149,7 +157,11 @@ fn draw_one(random: &mut Random) -> Action {
             Action::Http(member, http, name(random))
         }
         77..82 => Action::Open(stranger, member),
-        82..97 => {
+        82..85 => {
+            let (gives_up, ends) = (random.percent(30), random.percent(40));
+            Action::Burst(stranger, name(random), gives_up, ends)
+        }
+        85..97 => {
             let word = match random.below(15) {
                 0..6 => Word::Register(name(random)),
                 6..10 => Word::Unregister(name(random)),
@@ -245,6 +257,20 @@ impl fmt::Display for Action {
                 Word::KeepPinging => write!(out, "r{stranger} keeps pinging"),
                 Word::FallSilent => write!(out, "r{stranger} falls silent"),
             },
+            Action::BreakNext(nsqd, peer, time) => write!(
+                out,
+                "n{nsqd}: connection {peer} breaks {time} ms after its next command"
+            ),
+            Action::Burst(stranger, name, gives_up, ends) => {
+                write!(out, "r{stranger}: REGISTER {name}, REGISTER {name}")?;
+                if gives_up {
+                    write!(out, ", UNREGISTER {name}")?;
+                }
+                if ends {
+                    write!(out, ", leaves")?;
+                }
+                Ok(())
+            }
             Action::End(stranger, time) => {
                 write!(out, "r{stranger} leaves, noticed after {}", seconds(time))
             }

@@ -25,6 +25,15 @@ impl World {
         self.membership.contains(&self.nodes[place].member.id)
     }
 
+    /// For how long there has been a leader.
+    pub fn led_for(&self) -> Time {
+        let now = self
+            .leading
+            .as_ref()
+            .map_or(0, |_| self.now - self.led_since);
+        self.led_before + now
+    }
+
     fn has_quorum(&self) -> bool {
         let reachable = self
             .nodes
@@ -64,6 +73,7 @@ impl World {
             return;
         };
         trace!(self, "m{} leads no longer", led.by + 1);
+        self.led_before += self.now - self.led_since;
         self.epoch += 1;
         // What it had appended may be committed by the next leader.
         if led.is_busy && self.weather.losses && self.luck.percent(50) {

@@ -1,6 +1,6 @@
 //! What must hold: after every entry, once a second, and when all has come to rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raftlookupd_raft::storage::event::{Event, Proposal};
 use raftlookupd_raft::storage::registration::{MemberId, ProducerId};
@@ -47,6 +47,10 @@ pub struct Watched {
     claimed: [bool; COUNT],
     /// Producers whose attachments an entry expires, where they are.
     expiring: Vec<(usize, u64, Vec<usize>)>,
+    /// Names that an entry may take from an nsqd that has not given them up, and was listed.
+    risked: Vec<(usize, Name)>,
+    /// Names that were released since an old session was left that did not say them.
+    old_words: BTreeSet<(usize, Name)>,
     events: usize,
     counted_until: Time,
     entries_at_rest: usize,
@@ -61,10 +65,8 @@ impl Watched {
         self.opened[connection.place][connection.producer] = now;
     }
 
-    /// Whether it is the first PING in this incarnation of the member.
-    pub fn session_pinged(&mut self, connection: &Connection, incarnation: u64) -> bool {
-        let pinged = &mut self.pinged[connection.place][connection.producer];
-        std::mem::replace(pinged, incarnation) != incarnation
+    pub fn session_pinged(&mut self, connection: &Connection, incarnation: u64) {
+        self.pinged[connection.place][connection.producer] = incarnation;
     }
 
     /// The member's process died with these sessions.
@@ -73,8 +75,11 @@ impl Watched {
     }
 
     /// A new member takes the place of this one.
-    pub fn replaced(&mut self, member: MemberId) {
-        self.begun.remove(&member);
+    pub fn replaced(&mut self, place: usize) {
+        self.pinged[place] = [0; PRODUCERS];
+        self.opened[place] = [0; PRODUCERS];
+        self.taken[place] = [0; PRODUCERS];
+        self.died[place] = [0; PRODUCERS];
     }
 }
 
@@ -180,6 +185,17 @@ impl World {
                 let producer = number_of(producer);
                 let name = Name::find(topic, channel.as_deref());
                 self.others_word(place, producer);
+                // An old session that is left did not say what newer ones did.
+                let left = place.map(|place| self.sessions_at(place, producer));
+                let left = left.unwrap_or_default();
+                let is_old = |id: &ConnectionId| !self.connections[*id].at_client;
+                match left.iter().any(is_old) {
+                    true => self
+                        .watched
+                        .old_words
+                        .extend(name.below().map(|name| (producer, Name(name)))),
+                    false => self.risk(producer, name),
+                }
                 if place.is_some_and(|place| self.is_present(place, producer)) {
                     for below in name.below().map(Name) {
                         self.watched.released.insert((producer, below), self.now);
@@ -231,7 +247,19 @@ impl World {
                 let at = at.collect();
                 self.watched.expiring.push((number, ended - NOON, at));
             }
-            Event::ExpireName { producer, .. } => self.others_word(None, number_of(producer)),
+            Event::ExpireName {
+                producer,
+                topic,
+                channel,
+                ..
+            } => {
+                let producer = number_of(producer);
+                self.others_word(None, producer);
+                let name = Name::find(topic, channel.as_deref());
+                if !self.watched.old_words.contains(&(producer, name)) {
+                    self.risk(producer, name);
+                }
+            }
             _ => {}
         }
     }
@@ -245,7 +273,38 @@ impl World {
         }
     }
 
+    /// What an nsqd has had for long, and has not given up, is not to vanish by anyone's word.
+    fn risk(&mut self, producer: usize, name: Name) {
+        if !self.is_unique(producer) {
+            return;
+        }
+        let Some(nsqd) = self.nsqds.iter().find(|nsqd| nsqd.producer == producer) else {
+            return;
+        };
+        let led_for = self.led_for();
+        let long = |since: Time| since.saturating_add(GRACE) < led_for;
+        if !nsqd.alive || !long(nsqd.since_led) {
+            return;
+        }
+        for name in name.below().map(Name) {
+            let had = nsqd.had_since.get(&name).copied().unwrap_or_default();
+            if nsqd.names.contains(&name) && long(had) && self.is_held(producer, name) {
+                self.watched.risked.push((producer, name));
+            }
+        }
+    }
+
+    /// Whether a claim of the producer is recorded at any member.
+    fn is_held(&self, producer: usize, name: Name) -> bool {
+        (0..MEMBERS).any(|place| self.is_recorded(place, producer, name))
+    }
+
     fn deleted(&mut self, name: Name) {
+        for nsqd in &mut self.nsqds {
+            for below in name.below().map(Name) {
+                nsqd.had_since.insert(below, Time::MAX);
+            }
+        }
         for id in self.open.clone() {
             let connection = &mut self.connections[id];
             if connection.session.is_some() {
@@ -263,6 +322,11 @@ impl World {
         if takes {
             self.check_promises();
             self.check_expired();
+        }
+        for (producer, name) in std::mem::take(&mut self.watched.risked) {
+            if !self.is_held(producer, name) {
+                self.violate("unlisted", format!("h{producer} {name}, never given up"));
+            }
         }
         self.check_ephemeral(entry);
     }
@@ -464,8 +528,13 @@ impl World {
             .registry
             .recorded(member, &self.producers[producer]);
         let who = format!("h{producer} at m{}", place + 1);
-        let protected = self.watched.pinged[place][producer] != incarnation
-            && self.now < self.watched.opened[place][producer] + TIMEOUT + settled;
+        let opened = self.watched.opened[place][producer];
+        let inherits = self.watched.pinged[place][producer] != incarnation
+            && self.now < opened + TIMEOUT + settled;
+        // An nsqd that has come back may not have registered all it has.
+        let newest = sessions.iter().max_by_key(|session| session.session);
+        let protected = newest.map_or(inherits, |newest| !newest.pinged);
+
         if sessions.is_empty() {
             let Some(recorded) = recorded else {
                 return;
@@ -554,13 +623,17 @@ impl World {
                 .log
                 .registry
                 .recorded(member, &self.producers[producer]);
-            if recorded.is_none() || self.is_present(place, producer) || !led(died) {
+            if recorded.is_none()
+                || self.is_present(place, producer)
+                || self.was_protected(place, producer)
+                || !sessions[place].is_empty()
+                || !led(died)
+            {
                 continue;
             }
             if sessions.iter().all(Vec::is_empty)
                 && let Some(ended) = self.watched.detached[producer]
                 && died <= ended
-                && !self.was_protected(place, producer)
                 && ended + GRACE + SETTLED < self.now
             {
                 stays = Some(format!(
@@ -572,13 +645,19 @@ impl World {
                 let Some(released) = self.watched.released.get(&(producer, name)).copied() else {
                     continue;
                 };
+                let ended = self.watched.ended.iter().map(|ended| ended[producer]).max();
+                let released_or_ended = released.max(ended.unwrap_or_default());
                 let wanted = sessions
                     .iter()
                     .flatten()
                     .any(|id| self.connections[*id].words.of(name).said != Said::No);
+                let holds = |place: usize| {
+                    self.is_present(place, producer) && self.is_recorded(place, producer, name)
+                };
+                let wanted = wanted || (0..MEMBERS).any(holds);
                 if !wanted
                     && died <= released
-                    && released + NAME_GONE < self.now
+                    && released_or_ended + NAME_GONE < self.now
                     && self.is_recorded(place, producer, name)
                 {
                     let place = place + 1;
@@ -608,7 +687,13 @@ impl World {
                 return;
             }
             let counts = node.member.owner.counts(node.member.db.as_ref());
-            if counts.undecided_bytes > 0 || counts.inherited > 0 || counts.repairs > 0 {
+            let silent = self.open.iter().any(|id| {
+                let connection = &self.connections[*id];
+                connection.place == place && connection.heard + TIMEOUT < self.now
+            });
+            // What was taken from a silent session waits until it is heard.
+            let undecided = counts.undecided_bytes > 0 && !silent;
+            if undecided || counts.inherited > 0 || counts.repairs > 0 {
                 self.violate("restless", format!("{name}: {counts:?}"));
                 return;
             }

@@ -220,7 +220,7 @@ impl World {
         node.disk = (Rows::new(), 0);
         node.cut = false;
         self.membership.insert(self.last_member);
-        self.watched.replaced(removed);
+        self.watched.replaced(place);
         self.watch_leader();
         self.after(time, What::Start(place));
     }
@@ -345,6 +345,10 @@ impl World {
     fn install_snapshot(&mut self, place: usize) {
         trace!(self, "m{} installs a snapshot", place + 1);
         let now = self.time_at(place);
+        for connection in self.nodes[place].sessions.values() {
+            let producer = self.connections[*connection].producer;
+            self.watched.died(place, producer, self.now);
+        }
         let db = load(&rows_of(&self.log.registry));
         let applied = self.log.len();
         self.nodes[place].member.install(now, db, applied);

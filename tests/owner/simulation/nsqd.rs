@@ -2,7 +2,7 @@
 //! all of them, a second for each, a connection that fails is closed and dialled again for the next
 //! command, and then everything is registered before that.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::actions::Weather;
 use super::names::Name;
@@ -19,18 +19,24 @@ pub struct Nsqd {
     pub alive: bool,
     /// Its topics and channels.
     pub names: BTreeSet<Name>,
+    /// Since when it has what it has, if not from the beginning, in time with a leader; never for
+    /// long what was deleted at its lookupds.
+    pub had_since: BTreeMap<Name, Time>,
     /// The places of its lookupds. One may be there twice: two ways to the same member.
     pub lookupds: Vec<usize>,
     pub connections: Vec<Option<ConnectionId>>,
     /// When something last kept it from its rhythm.
     pub disturbed: Time,
     pub since: Time,
+    /// The same in time with a leader.
+    pub since_led: Time,
     pub luck: Random,
     start: u32,
     jobs: VecDeque<Job>,
     /// Commands of the job for the lookupds, next one first.
     now_for: Option<Now>,
     slow: Vec<Time>,
+    breaks: Vec<Option<Time>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -66,11 +72,14 @@ impl Nsqd {
             },
             alive: false,
             names: BTreeSet::from([Name::new(number % 2, None)]),
+            had_since: BTreeMap::new(),
             connections: vec![None; lookupds.len()],
             slow: vec![0; lookupds.len()],
+            breaks: vec![None; lookupds.len()],
             lookupds,
             disturbed: 0,
             since: 0,
+            since_led: 0,
             luck,
             start: 0,
             jobs: VecDeque::new(),
@@ -81,12 +90,14 @@ impl Nsqd {
 
 impl World {
     pub fn start_nsqd(&mut self, number: usize, start: u32) {
+        let led_for = self.led_for();
         let nsqd = &mut self.nsqds[number];
         if nsqd.alive || nsqd.start != start {
             return;
         }
         nsqd.alive = true;
         nsqd.since = self.now;
+        nsqd.since_led = led_for;
         nsqd.disturbed = self.now;
         nsqd.jobs = VecDeque::from([Job::Connect]);
         nsqd.now_for = None;
@@ -127,9 +138,11 @@ impl World {
     }
 
     pub fn create(&mut self, number: usize, name: Name) {
+        let led_for = self.led_for();
         let nsqd = &mut self.nsqds[number];
         for name in [name.topic(), name] {
             if nsqd.names.insert(name) {
+                nsqd.had_since.insert(name, led_for);
                 nsqd.jobs.push_back(Job::Notify(name));
             }
         }
@@ -153,6 +166,12 @@ impl World {
             self.nsqds[number].disturbed = self.now;
             self.reset(place, connection);
         }
+    }
+
+    pub fn break_next(&mut self, number: usize, peer: usize, time: Time) {
+        let nsqd = &mut self.nsqds[number];
+        let peer = peer % nsqd.lookupds.len();
+        nsqd.breaks[peer] = Some(time);
     }
 
     /// The member's end of a connection breaks; the client finds out with its next command.
@@ -255,6 +274,11 @@ impl World {
                 }
             };
             let message = self.send(connection, command, time);
+            if let Some(later) = self.nsqds[number].breaks[lookupd].take() {
+                self.nsqds[number].disturbed = self.now;
+                self.connections[connection].words.retract();
+                self.send(connection, Command::End, time + later);
+            }
             if let Some(now) = &mut self.nsqds[number].now_for {
                 now.sent = Some((connection, message));
             }

@@ -2,6 +2,7 @@
 //! silent, come back before their old connection ended.
 
 use super::actions::{NSQDS, Weather, Word};
+use super::names::Name;
 use super::random::Random;
 use super::wire::{Client, Command};
 use super::world::{ConnectionId, Time, What, World};
@@ -68,6 +69,20 @@ impl World {
             }
         };
         self.send(connection, command, 1);
+    }
+
+    pub fn burst(&mut self, number: usize, name: Name, gives_up: bool, ends: bool) {
+        let Some(connection) = self.strangers[number].connection else {
+            return;
+        };
+        self.send(connection, Command::Register(name), 1);
+        self.send(connection, Command::Register(name), 1);
+        if gives_up {
+            self.send(connection, Command::Unregister(name), 1);
+        }
+        if ends {
+            self.end_stranger(number, 1);
+        }
     }
 
     pub fn stranger_pings(&mut self, number: usize) {

@@ -59,6 +59,7 @@ pub struct Connection {
     pub session: Option<SessionId>,
     pub opened: Time,
     pub heard: Time,
+    pub pinged: bool,
     /// What the session has said.
     pub words: Words,
     /// When that changed last.
@@ -94,6 +95,7 @@ impl World {
             session: None,
             opened: self.now,
             heard: self.now,
+            pinged: false,
             words: Words::default(),
             changed: self.now,
             sent: 0,
@@ -245,7 +247,9 @@ impl World {
             Command::Ping => {
                 let silent = receiving.heard + TIMEOUT < time;
                 receiving.heard = time;
-                if self.watched.session_pinged(receiving, member.incarnation) || silent {
+                let first = !std::mem::replace(&mut receiving.pinged, true);
+                self.watched.session_pinged(receiving, member.incarnation);
+                if first || silent {
                     receiving.changed = time;
                 }
                 receiving.waiting.push_back((message, time));

@@ -97,6 +97,8 @@ pub struct World {
     pub epoch: u32,
     /// Since when there is a leader with a quorum.
     pub led_since: Time,
+    /// For how long there was one before.
+    pub led_before: Time,
     pub membership: BTreeSet<MemberId>,
     pub last_member: MemberId,
     pub nsqds: Vec<Nsqd>,
@@ -202,6 +204,7 @@ impl World {
             leading: None,
             epoch: 0,
             led_since: 0,
+            led_before: 0,
             membership: (1..=MEMBERS as MemberId).collect(),
             last_member: MEMBERS as MemberId,
             nsqds: (0..NSQDS)
@@ -370,6 +373,10 @@ impl World {
             Action::Break(nsqd, peer) => self.break_connection(nsqd, peer),
             Action::HalfOpen(nsqd, peer, noticed) => self.half_open(nsqd, peer, noticed),
             Action::Slow(nsqd, peer, time) => self.slow_down(nsqd, peer, time),
+            Action::BreakNext(nsqd, peer, time) => self.break_next(nsqd, peer, time),
+            Action::Burst(stranger, name, gives_up, ends) => {
+                self.burst(stranger, name, gives_up, ends);
+            }
             Action::Create(nsqd, name) => self.create(nsqd, name),
             Action::Drop(nsqd, name) => self.drop_name(nsqd, name),
             Action::Stop(nsqd, clean, again) => self.stop_nsqd(nsqd, clean, again),
