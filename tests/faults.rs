@@ -15,11 +15,20 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, SeedableRng};
 use support::faults::{Fault, Faulty};
-use support::load::{Ended, Run, Writer, lists, look_up, operate};
+use support::lives::lives;
+use support::load::{Ended, Writer, lists, look_up, operate};
+use support::paths::two_paths;
+use support::run::Run;
 use support::wait_until;
 
-/// nsqds, spread over the members.
+/// nsqds that are connected to one member each, spread over the members.
 const NSQDS: usize = 6;
+
+/// nsqds at a time that are connected to all members.
+const LIVES: u64 = 3;
+
+/// Runs that take less leave out what lasts for more than a minute.
+const LONG: u64 = 600;
 
 /// Ends the run when it goes out of scope, so that a failed check does not wait for ever.
 struct Ending<'a>(&'a Run);
@@ -47,7 +56,8 @@ fn whatever_fails_the_answers_are_those_of_one_nsqlookupd() {
     );
     let mut random = StdRng::seed_from_u64(seed);
     let mut faults = Fault::ALL.to_vec();
-    faults.retain(|fault| fault.name().contains(&only));
+    let fits = |fault: &Fault| fault.longer() < Duration::from_secs(10) || seconds >= LONG;
+    faults.retain(|fault| fault.name().contains(&only) && fits(fault));
 
     let mut faulty = Faulty::start(&["--snapshot-count=2000"]);
     let ports = faulty.ports();
@@ -56,26 +66,34 @@ fn whatever_fails_the_answers_are_those_of_one_nsqlookupd() {
     let began = Instant::now();
 
     let ended: Vec<Ended> = std::thread::scope(|threads| {
-        let writers: Vec<_> = (0..NSQDS)
+        let mut writers: Vec<_> = (0..NSQDS)
             .map(|number| Writer::new(&run, ports[number % 3], number, seed))
             .map(|writer| threads.spawn(|| writer.work()))
             .collect();
-        for at in &ports {
-            let (run, at) = (&run, *at);
+        let (run, ports) = (&run, &ports);
+        writers.extend(
+            ports
+                .iter()
+                .map(|at| threads.spawn(|| two_paths(run, *at, seed))),
+        );
+        let each = 0..LIVES;
+        writers.extend(each.map(|number| threads.spawn(move || lives(run, ports, number, seed))));
+        for at in ports.iter().copied() {
             threads.spawn(move || look_up(run, at, seed));
             threads.spawn(move || operate(run, at, seed));
         }
         {
-            let _ending = Ending(&run);
+            let _ending = Ending(run);
             // Each once, then at random.
             let mut next = faults.clone();
             next.shuffle(&mut random);
             while began.elapsed() < Duration::from_secs(seconds) {
                 let fault = next.pop();
                 let fault = fault.unwrap_or_else(|| *faults.choose(&mut random).unwrap());
-                let lasting = Duration::from_millis(random.random_range(300..2_500));
+                let lasting =
+                    fault.longer() + Duration::from_millis(random.random_range(300..2_500));
                 let at = began.elapsed();
-                faulty.suffer(fault, lasting, &run, &mut random);
+                faulty.suffer(fault, lasting, run, &mut random);
                 let mended = (began.elapsed() - at).saturating_sub(lasting);
                 println!(
                     "{at:>8.1?} {} for {lasting:?}, mended in {mended:.1?}",

@@ -6,6 +6,7 @@ mod support;
 use std::time::Duration;
 
 use support::history::{At, History, Item, Read, Write};
+use support::listing::Listing;
 
 fn ms(at: u64) -> At {
     Duration::from_millis(at)
@@ -126,4 +127,49 @@ fn a_long_history_is_judged_quickly() {
     assert!(item.violations().is_empty());
     item.reads[20_000].listed ^= true;
     assert_eq!(item.violations().len(), 1);
+}
+
+/// How a history reads: what is listed, and `?` where that is unknown.
+fn told(writes: &[Write]) -> String {
+    let one = |write: &Write| match (write.listed, write.acknowledged) {
+        (true, Some(_)) => "yes ",
+        (false, Some(_)) => "no ",
+        (true, None) => "yes? ",
+        (false, None) => "no? ",
+    };
+    writes.iter().map(one).collect::<String>().trim_end().into()
+}
+
+#[test]
+fn an_nsqd_is_listed_while_any_of_its_sessions_says_so() {
+    let mut listing = Listing::new(2);
+    let at = Some(ms(2));
+    assert_eq!(told(&listing.register(0, ms(1), at)), "yes");
+    assert_eq!(told(&listing.register(1, ms(1), at)), "yes");
+    assert_eq!(told(&listing.unregister(0, ms(1), at)), "");
+    assert!(listing.is_held());
+    assert_eq!(told(&listing.unregister(1, ms(1), at)), "no");
+    assert!(!listing.is_held());
+}
+
+#[test]
+fn what_one_session_holds_is_not_put_in_doubt_by_another() {
+    let mut listing = Listing::new(2);
+    assert_eq!(told(&listing.register(0, ms(1), Some(ms(2)))), "yes");
+    assert_eq!(told(&listing.register(1, ms(3), None)), "");
+    assert!(listing.is_in_doubt());
+    assert_eq!(told(&listing.unregister(1, ms(4), None)), "");
+    assert_eq!(told(&listing.lose(1, ms(5))), "");
+    assert!(!listing.is_in_doubt());
+    assert_eq!(told(&listing.lose(0, ms(6))), "no? yes? no?");
+    assert_eq!(told(&listing.lose(0, ms(7))), "");
+}
+
+#[test]
+fn an_unknown_claim_may_show_after_another_session_gave_the_topic_up() {
+    let mut listing = Listing::new(2);
+    assert_eq!(told(&listing.register(0, ms(1), Some(ms(2)))), "yes");
+    assert_eq!(told(&listing.register(1, ms(3), None)), "");
+    let writes = listing.unregister(0, ms(4), Some(ms(5)));
+    assert_eq!(told(&writes), "no no? yes? no?");
 }

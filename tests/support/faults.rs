@@ -8,8 +8,9 @@ use rand::rngs::StdRng;
 
 use super::cluster::Cluster;
 use super::http::Answer;
-use super::load::{Ports, Run, lists};
+use super::load::lists;
 use super::proxy::{Link, Links};
+use super::run::{Ports, Run};
 use super::{free_port, wait_for, wait_until};
 
 /// Each leaves a majority of the members alone, but for `RestartAll`.
@@ -36,10 +37,20 @@ pub enum Fault {
     Delayed,
     RestartAll,
     Wipe,
+    /// Down for long enough to be found away.
+    Away,
+    /// Down for longer than anything it holds of nsqds that stop meanwhile is kept.
+    Absent,
 }
 
+/// A member is found away 3 s after its last keep-alive.
+const AWAY: Duration = Duration::from_secs(4);
+
+/// What only an absent member holds of an nsqd goes 45 s after that stopped.
+const ABSENT: Duration = Duration::from_secs(70);
+
 impl Fault {
-    pub const ALL: [Fault; 14] = [
+    pub const ALL: [Fault; 16] = [
         Fault::KillLeader,
         Fault::KillFollower,
         Fault::StopLeader,
@@ -54,6 +65,8 @@ impl Fault {
         Fault::Delayed,
         Fault::RestartAll,
         Fault::Wipe,
+        Fault::Away,
+        Fault::Absent,
     ];
 
     pub fn name(self) -> &'static str {
@@ -72,6 +85,17 @@ impl Fault {
             Fault::Delayed => "delayed",
             Fault::RestartAll => "restart all",
             Fault::Wipe => "wipe",
+            Fault::Away => "away",
+            Fault::Absent => "absent",
+        }
+    }
+
+    /// How much longer it lasts than others.
+    pub fn longer(self) -> Duration {
+        match self {
+            Fault::Away => AWAY,
+            Fault::Absent => ABSENT,
+            _ => Duration::ZERO,
         }
     }
 
@@ -81,9 +105,12 @@ impl Fault {
             Fault::KillLeader | Fault::StopLeader | Fault::PauseLeader | Fault::IsolateLeader => {
                 leader
             }
-            Fault::KillFollower | Fault::PauseFollower | Fault::IsolateFollower | Fault::Wipe => {
-                (leader + random.random_range(1..3)) % 3
-            }
+            Fault::KillFollower
+            | Fault::PauseFollower
+            | Fault::IsolateFollower
+            | Fault::Wipe
+            | Fault::Away
+            | Fault::Absent => (leader + random.random_range(1..3)) % 3,
             _ => random.random_range(0..3),
         }
     }
@@ -200,7 +227,7 @@ impl Faulty {
         disturbed.iter().for_each(|member| run.disturb(*member));
         let last = || std::thread::sleep(lasting);
         match fault {
-            Fault::KillLeader | Fault::KillFollower => {
+            Fault::KillLeader | Fault::KillFollower | Fault::Away | Fault::Absent => {
                 run.ends(victim);
                 self.kill(victim);
                 last();

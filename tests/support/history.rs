@@ -13,8 +13,11 @@
 //! must not take anything away. A write that was refused (503) is none, so its effect would
 //! be a violation.
 //!
-//! Not covered: several members with claims of one nsqd, channels, and that the producers in one
-//! answer belong together.
+//! An nsqd with several sessions has one writer, too, and [`listing`](super::listing) says what its
+//! sessions mean together. The end of an nsqd is a write that is acknowledged when it must have
+//! taken effect at the latest.
+//!
+//! Not covered: channels, and that the producers in one answer belong together.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

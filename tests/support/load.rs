@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use super::history::{At, History, Read, Write};
+use super::history::{Read, Write};
 use super::http::{self, Answer};
 use super::nsqd::Nsqd;
+use super::run::{Ports, Run, Stopwatch};
 
 /// Topics of each nsqd.
 pub const TOPICS: usize = 8;
@@ -23,173 +24,10 @@ const OWN: usize = 5;
 const CREATED: usize = 4;
 
 /// nsqd gives a lookupd one second for each command.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A breath between two operations, so that a run is not only the same second over and over.
-const PAUSE: Duration = Duration::from_millis(2);
-
-/// The longest time without a success, by the fault that was on.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Gaps {
-    pub write: Duration,
-    pub lookup: Duration,
-}
-
-/// What is wrong at the moment.
-#[derive(Debug, Clone, Copy)]
-struct Trouble {
-    number: u64,
-    latest: &'static str,
-    over: bool,
-}
-
-impl Trouble {
-    /// The fault to blame for a gap that began with this and ended with that.
-    fn between(self, end: Trouble) -> &'static str {
-        if self.over && end.over && self.number == end.number {
-            return "none";
-        }
-        if self.over { end.latest } else { self.latest }
-    }
-}
-
-/// What the threads of a run share.
-pub struct Run {
-    began: Instant,
-    stop: AtomicBool,
-    nsqds: usize,
-    history: Mutex<History>,
-    trouble: Mutex<Trouble>,
-    gaps: Mutex<BTreeMap<&'static str, Gaps>>,
-    /// Counts when something begins to happen to a member itself, and when that is over: while it
-    /// is odd, a gap there says nothing.
-    disturbed: Vec<AtomicU64>,
-    /// Counts the ends of a member's process that its data survives.
-    ended: Vec<AtomicU64>,
-    /// The nsqds of a member wait while this is set.
-    held: Vec<AtomicBool>,
-    pub writes: AtomicUsize,
-    /// Writes that may or may not have taken effect.
-    pub unknown: AtomicUsize,
-    /// Writes that were refused.
-    pub refused: AtomicUsize,
-    pub reads: AtomicUsize,
-    /// Reads that were marked stale.
-    pub stale: AtomicUsize,
-    /// Reads that were not answered, by a member that was down or said that it cannot.
-    pub unanswered: AtomicUsize,
-    /// Those of them at members that nothing happened to.
-    pub unexcused: AtomicUsize,
-}
-
-/// Where a member listens.
-#[derive(Debug, Clone, Copy)]
-pub struct Ports {
-    pub member: usize,
-    pub tcp: u16,
-    pub http: u16,
-}
-
-impl Run {
-    /// A run with these members and nsqds; nsqd n is connected to member n modulo their number.
-    pub fn new(members: usize, nsqds: usize) -> Run {
-        Run {
-            began: Instant::now(),
-            stop: AtomicBool::new(false),
-            nsqds,
-            history: Mutex::default(),
-            trouble: Mutex::new(Trouble {
-                number: 0,
-                latest: "none",
-                over: true,
-            }),
-            gaps: Mutex::default(),
-            disturbed: (0..members).map(|_| AtomicU64::new(0)).collect(),
-            ended: (0..members).map(|_| AtomicU64::new(0)).collect(),
-            held: (0..members).map(|_| AtomicBool::new(false)).collect(),
-            writes: AtomicUsize::new(0),
-            unknown: AtomicUsize::new(0),
-            refused: AtomicUsize::new(0),
-            reads: AtomicUsize::new(0),
-            stale: AtomicUsize::new(0),
-            unanswered: AtomicUsize::new(0),
-            unexcused: AtomicUsize::new(0),
-        }
-    }
-
-    pub fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// The `broadcast_address` of the nsqds that are connected to a member.
-    pub fn hosts_at(&self, member: usize) -> Vec<String> {
-        let numbers = (0..self.nsqds).filter(|number| number % self.disturbed.len() == member);
-        numbers.map(host).collect()
-    }
-
-    pub fn begin_fault(&self, fault: &'static str) {
-        let mut trouble = lock(&self.trouble);
-        *trouble = Trouble {
-            number: trouble.number + 1,
-            latest: fault,
-            over: false,
-        };
-    }
-
-    /// The fault is healed, and all members answer again.
-    pub fn end_fault(&self) {
-        lock(&self.trouble).over = true;
-    }
-
-    /// Something begins to happen to the member itself, or is over.
-    pub fn disturb(&self, member: usize) {
-        self.disturbed[member].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The member's process is about to end. What its nsqds have registered stays.
-    pub fn ends(&self, member: usize) {
-        self.ended[member].fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// Has the nsqds of a member wait, or go on.
-    pub fn hold(&self, member: usize, held: bool) {
-        self.held[member].store(held, Ordering::Relaxed);
-    }
-
-    pub fn violations(&self) -> Vec<String> {
-        lock(&self.history).violations()
-    }
-
-    pub fn gaps(&self) -> BTreeMap<&'static str, Gaps> {
-        lock(&self.gaps).clone()
-    }
-
-    fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    fn now(&self) -> At {
-        self.began.elapsed()
-    }
-
-    fn note_write(&self, item: &str, write: Write) {
-        self.writes.fetch_add(1, Ordering::Relaxed);
-        if write.acknowledged.is_none() {
-            self.unknown.fetch_add(1, Ordering::Relaxed);
-        }
-        let mut history = lock(&self.history);
-        history.0.entry(item.into()).or_default().writes.push(write);
-    }
-
-    fn note_read(&self, item: &str, read: Read) {
-        let mut history = lock(&self.history);
-        history.0.entry(item.into()).or_default().reads.push(read);
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
+pub const PAUSE: Duration = Duration::from_millis(2);
 
 fn host(nsqd: usize) -> String {
     format!("h{nsqd}")
@@ -206,44 +44,8 @@ fn created_by(operator: usize, number: usize) -> String {
     format!("created-{operator}-{number}")
 }
 
-fn item(topic: &str, host: &str) -> String {
+pub fn item(topic: &str, host: &str) -> String {
     format!("{topic} of {host}")
-}
-
-/// Measures the time between two successes at one member, unless it was disturbed in between.
-struct Stopwatch<'a> {
-    run: &'a Run,
-    member: usize,
-    last: Instant,
-    disturbed: u64,
-    trouble: Trouble,
-}
-
-impl<'a> Stopwatch<'a> {
-    fn new(run: &'a Run, member: usize) -> Self {
-        Stopwatch {
-            run,
-            member,
-            last: Instant::now(),
-            disturbed: u64::MAX, // the first success has no gap before it
-            trouble: *lock(&run.trouble),
-        }
-    }
-
-    fn success(&mut self, gap_of: impl FnOnce(&mut Gaps) -> &mut Duration) {
-        let gap = self.last.elapsed();
-        let disturbed = self.run.disturbed[self.member].load(Ordering::Relaxed);
-        let trouble = *lock(&self.run.trouble);
-        if disturbed == self.disturbed && disturbed.is_multiple_of(2) {
-            let mut gaps = lock(&self.run.gaps);
-            let blamed = self.trouble.between(trouble);
-            let longest = gap_of(gaps.entry(blamed).or_default());
-            *longest = gap.max(*longest);
-        }
-        self.disturbed = disturbed;
-        self.last = Instant::now();
-        self.trouble = trouble;
-    }
 }
 
 /// One nsqd at one member: registers and unregisters its topics, connects again when it must.
@@ -261,10 +63,12 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub fn new(run: &'a Run, at: Ports, number: usize, seed: u64) -> Self {
+        let host = host(number);
+        run.settle(at.member, &host);
         Writer {
             run,
             at,
-            host: host(number),
+            host,
             random: StdRng::seed_from_u64(seed ^ ((number as u64) << 32)),
             has: [false; TOPICS],
             session: None,
@@ -277,7 +81,7 @@ impl<'a> Writer<'a> {
         let mut watch = Stopwatch::new(self.run, self.at.member);
         while !self.run.is_over() {
             std::thread::sleep(PAUSE);
-            if self.run.held[self.at.member].load(Ordering::Relaxed) {
+            if self.run.is_held(self.at.member) {
                 self.leave();
                 continue;
             }
@@ -309,7 +113,7 @@ impl<'a> Writer<'a> {
         Ended {
             has: has.collect(),
             host: self.host,
-            _session: self.session,
+            _sessions: self.session.into_iter().collect(),
         }
     }
 
@@ -326,7 +130,7 @@ impl<'a> Writer<'a> {
             // The member may take it for a session that ended.
             _ => return self.gone(),
         }
-        self.ended = self.run.ended[self.at.member].load(Ordering::SeqCst);
+        self.ended = self.run.ends_of(self.at.member);
         for topic in 0..TOPICS {
             if self.has[topic] && self.session.is_some() {
                 self.tell(topic);
@@ -379,7 +183,7 @@ impl<'a> Writer<'a> {
     /// process, what was registered stays; else the session may have ended for the member, too.
     fn lose(&mut self, error: &io::Error) {
         let gave_up = [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind());
-        let ended = self.run.ended[self.at.member].load(Ordering::SeqCst);
+        let ended = self.run.ends_of(self.at.member);
         if gave_up || ended == self.ended {
             // Noted first: it ends with our end of the connection at the latest.
             self.gone();
@@ -400,12 +204,12 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// What an nsqd has at the end of a run; its session is open for as long as this exists.
+/// What an nsqd has at the end of a run; its sessions are open for as long as this exists.
 pub struct Ended {
     pub host: String,
     /// Every topic, and whether it has it.
     pub has: BTreeMap<String, bool>,
-    _session: Option<Nsqd>,
+    pub _sessions: Vec<Nsqd>,
 }
 
 /// An operator who creates and deletes topics at one member.
@@ -440,6 +244,14 @@ pub fn operate(run: &Run, at: Ports, seed: u64) {
     }
 }
 
+/// Of the consumers' lookups, one in this many is for a topic of [`WATCHED`].
+const WATCHES: u32 = 6;
+
+/// The topics whose nsqds come and go during a run.
+pub const WATCHED: [&str; 6] = [
+    "paths-0", "paths-1", "paths-2", "lives-0", "lives-1", "lives-2",
+];
+
 /// A consumer that looks up all topics at one member.
 pub fn look_up(run: &Run, at: Ports, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed ^ ((at.member as u64) << 48));
@@ -449,18 +261,21 @@ pub fn look_up(run: &Run, at: Ports, seed: u64) {
         std::thread::sleep(PAUSE);
         let host = host(random.random_range(0..run.nsqds));
         let created = random.random_ratio(1, 8);
-        let topic = if created {
-            let operator = random.random_range(0..run.disturbed.len());
+        let watches = !created && random.random_ratio(1, WATCHES);
+        let topic = if watches {
+            (*WATCHED.choose(&mut random).unwrap()).to_string()
+        } else if created {
+            let operator = random.random_range(0..run.members());
             created_by(operator, random.random_range(0..CREATED))
         } else {
             topic_of(&host, random.random_range(0..TOPICS))
         };
         let began = run.now();
-        let disturbed = run.disturbed[at.member].load(Ordering::Relaxed);
+        let disturbed = run.disturbances()[at.member];
         let answer = client.get(&format!("/lookup?topic={topic}"));
         let Some(answer) = answer.filter(|answer| [200, 404].contains(&answer.status)) else {
             run.unanswered.fetch_add(1, Ordering::Relaxed);
-            let now = run.disturbed[at.member].load(Ordering::Relaxed);
+            let now = run.disturbances()[at.member];
             if now == disturbed && now.is_multiple_of(2) {
                 run.unexcused.fetch_add(1, Ordering::Relaxed);
             }
@@ -480,6 +295,11 @@ pub fn look_up(run: &Run, at: Ports, seed: u64) {
         };
         if created {
             run.note_read(&topic, read);
+        } else if watches {
+            for host in run.watched(&topic) {
+                let listed = lists(&answer, &host);
+                run.note_read(&item(&topic, &host), Read { listed, ..read });
+            }
         } else if topic.starts_with("shared") {
             for number in 0..run.nsqds {
                 let host = self::host(number);

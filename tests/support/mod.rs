@@ -9,11 +9,15 @@ pub mod consumer;
 pub mod faults;
 pub mod history;
 pub mod http;
+pub mod listing;
+pub mod lives;
 pub mod load;
 pub mod member;
 pub mod nsqd;
+pub mod paths;
 pub mod proxy;
 pub mod real;
+pub mod run;
 pub mod scripted;
 
 use std::collections::BTreeSet;

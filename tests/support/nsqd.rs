@@ -26,6 +26,11 @@ impl Nsqd {
         self.stream.set_read_timeout(Some(patience))
     }
 
+    /// A session on this connection.
+    pub fn over(stream: TcpStream) -> Nsqd {
+        Nsqd { stream }
+    }
+
     /// Connects and identifies as an nsqd on this host.
     pub fn identified(port: u16, host: &str) -> Result<Nsqd> {
         let mut nsqd = Nsqd::connect(port)?;
@@ -35,13 +40,7 @@ impl Nsqd {
     }
 
     pub fn identify(&mut self, host: &str) -> Result<String> {
-        let body = format!(
-            r#"{{"broadcast_address":"{host}","hostname":"{host}","tcp_port":4150,"http_port":4151,"version":"1.3.0"}}"#
-        );
-        let mut bytes = b"IDENTIFY\n".to_vec();
-        bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(body.as_bytes());
-        self.stream.write_all(&bytes)?;
+        self.stream.write_all(&identify_bytes(host))?;
         self.answer()
     }
 
@@ -88,4 +87,20 @@ impl Nsqd {
         let mut rest = Vec::new();
         let _ = self.stream.read_to_end(&mut rest);
     }
+    /// The same, though the member may be paused for a while.
+    pub fn leave_patiently(self) {
+        let _ = self.set_patience(Duration::from_secs(10));
+        self.leave();
+    }
+}
+
+/// The IDENTIFY of an nsqd on this host.
+pub fn identify_bytes(host: &str) -> Vec<u8> {
+    let body = format!(
+        r#"{{"broadcast_address":"{host}","hostname":"{host}","tcp_port":4150,"http_port":4151,"version":"1.3.0"}}"#
+    );
+    let mut bytes = b"IDENTIFY\n".to_vec();
+    bytes.extend_from_slice(&(body.len() as u32).to_be_bytes());
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
 }
