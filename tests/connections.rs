@@ -68,6 +68,10 @@ fn a_connection_that_ends_takes_only_what_no_other_has() {
         let mut newer = cluster.members[0].nsqd("h1");
         newer.registered("orders", "");
         newer.registered("of-newer", "");
+        // Before its first PING it may not have registered everything: nothing would go.
+        for nsqd in [&mut older, &mut newer] {
+            assert_eq!(nsqd.command("PING").unwrap(), "OK");
+        }
         let (ends, mut stays) = match newer_ends {
             true => (newer, older),
             false => (older, newer),
@@ -274,7 +278,7 @@ fn a_client_that_registers_without_end_is_closed_and_hurts_no_other() {
         }
         flooding.join().unwrap()
     });
-    assert!(longest < NSQD_WAITS, "{longest:?}, {sent} were sent");
+    assert!(longest < 3 * NSQD_WAITS, "{longest:?}, {sent} were sent");
     let log = member.log();
     let said = "the client has registered too much without a quorum";
     assert_eq!(log.matches(said).count(), 1, "after {sent}: {log}");

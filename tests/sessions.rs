@@ -136,9 +136,15 @@ fn an_nsqd_with_many_topics_is_settled_quickly() {
                 .collect();
             nsqd.send(lines.as_bytes()).unwrap();
             for _ in chunk {
-                assert_eq!(nsqd.answer().unwrap(), "OK");
+                // What takes too long on a busy machine is recorded all the same.
+                let answer = nsqd.answer().unwrap();
+                assert!(
+                    answer == "OK" || answer.starts_with("E_UNAVAILABLE"),
+                    "{answer}"
+                );
             }
         }
+        nsqd.registered(&format!("t{}", count - 1), "c");
         let started = Instant::now();
         assert_eq!(nsqd.command("PING").unwrap(), "OK");
         let took = started.elapsed();
@@ -147,8 +153,10 @@ fn an_nsqd_with_many_topics_is_settled_quickly() {
         cluster.members[0].start();
         cluster.members[0].wait_ready();
     }
-    let topics = cluster.members[0].get("/topics").unwrap().json();
-    assert_eq!(topics["topics"].as_array().unwrap().len(), count as usize);
+    wait_until("all topics are there", || {
+        let topics = cluster.members[0].get("/topics").unwrap().json();
+        topics["topics"].as_array().unwrap().len() == count as usize
+    });
 }
 
 #[test]
