@@ -1,5 +1,6 @@
 //! What a member's share of the cluster is started with.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +9,6 @@ use std::time::Duration;
 use raftlookupd_storage::registration::UnixMillis;
 
 use crate::error::{Error, Result};
-use crate::forming::Forming;
 
 /// The log is purged when it has grown to this many bytes, however few entries they are.
 pub(crate) const LONGEST_LOG: u64 = 64 * 1024 * 1024;
@@ -21,6 +21,25 @@ const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most entries in one AppendEntries message; its bytes are limited as well.
 const APPEND_ENTRIES: u64 = 64;
+
+/// How this member becomes part of a cluster when its data path is empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Forming {
+    /// A cluster of one.
+    Alone,
+    /// The first members, this one included: name and `host:port` of the peer interface.
+    Initial(BTreeMap<String, String>),
+}
+
+impl Forming {
+    /// (name, address), sorted by name; empty for a cluster of one.
+    pub(crate) fn initial(&self) -> Vec<(String, String)> {
+        match self {
+            Forming::Alone => Vec::new(),
+            Forming::Initial(members) => members.clone().into_iter().collect(),
+        }
+    }
+}
 
 /// What a member's share of the cluster is started with.
 #[derive(Debug)]

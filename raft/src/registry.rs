@@ -12,38 +12,41 @@ use raftlookupd_storage::store::Store;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::barrier::Barrier;
-use crate::batcher::{self, Batcher};
-use crate::cluster_clock::ClusterClock;
-use crate::compaction::{compact_log, watch_store};
-use crate::config::{Config, LONGEST_LOG};
+use crate::cluster::forming;
+use crate::cluster::identity::{IdentityFile, Incarnation, OwnMembership};
+use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::quorum_contact::QuorumContact;
+use crate::config::{Config, Forming, LONGEST_LOG};
 use crate::error::{Error, Result};
-use crate::forming::{self, Forming};
-use crate::identity::{IdentityFile, Incarnation, OwnMembership};
-use crate::keep_alive::{KeepAlives, Liveness};
-use crate::leader_link::LeaderLink;
-use crate::leader_watch::{Timing, watch_leader};
-use crate::log_store::LogStore;
-use crate::membership::Membership;
-use crate::network::Network;
+use crate::failure::{self, Ending, Failure};
+use crate::log::compaction::{compact_log, watch_store};
+use crate::log::log_store::LogStore;
+use crate::log::registry_state::RegistryState;
+use crate::log::state_machine::StateMachine;
+use crate::members::membership::Membership;
+use crate::members::placement::take_place;
+use crate::members::removal::watch_removal;
+use crate::node::network::Network;
+use crate::node::peer_listener;
+use crate::node::peer_server::{PeerServer, Running};
+use crate::node::runtime::RaftRuntime;
 use crate::owner::SharedOwner;
-use crate::peer_client::PeerClient;
-use crate::peer_listener;
-use crate::peer_message::{Hello, LeaderLeaves, Promote};
-use crate::peer_server::{LeaderContact, PeerServer, Running};
-use crate::proposer::Proposer;
-use crate::quorum_contact::QuorumContact;
-use crate::read_authority::ReadAuthority;
-use crate::read_round::ReadRound;
-use crate::registry_state::RegistryState;
-use crate::removal::watch_removal;
-use crate::requests::Pending;
-use crate::runtime::RaftRuntime;
-use crate::state_machine::StateMachine;
+use crate::peer::client::PeerClient;
+use crate::peer::message::{Hello, LeaderLeaves, Promote};
+use crate::read::authority::ReadAuthority;
+use crate::read::barrier::Barrier;
+use crate::read::clock::ClusterClock;
+use crate::read::round::ReadRound;
 use crate::status::{MemberStatus, Status};
-use crate::sweeping::{expire, sweep};
-use crate::transitions::{self, Ending, Failure, log_transitions};
 use crate::types::{PeerNode, Raft, RaftMetrics};
+use crate::watch::election::{Timing, watch_leader};
+use crate::watch::liveness::{KeepAlives, Liveness};
+use crate::watch::sweeping::{expire, sweep};
+use crate::watch::transitions::log_transitions;
+use crate::write::batcher::{self, Batcher};
+use crate::write::leader_link::LeaderLink;
+use crate::write::proposer::Proposer;
+use crate::write::requests::Pending;
 
 /// How long a stopping leader waits for the others to take note.
 const GOODBYE: Duration = Duration::from_millis(200);
@@ -211,7 +214,7 @@ impl Registry {
     /// Resolves when the member cannot go on: [`Error::StorageFailed`], [`Error::Membership`] or
     /// [`Error::Fatal`].
     pub async fn failed(&self) -> Error {
-        transitions::failed(&self.inner.failure).await
+        failure::failed(&self.inner.failure).await
     }
 
     /// Says goodbye to the others if this member leads, so that they elect a leader sooner;
@@ -278,7 +281,7 @@ impl Inner {
 
         let log = LogStore::new(store.log())?;
         let facts = log.facts();
-        let durable = log.durable_end();
+        let durable = log.durable_index();
         let (registrations, its_log) = (store.registrations(), log.clone());
         let load = move || Ok(StateMachine::load(registrations, &its_log)?);
         let mut state_machine = blocking(load).await?;
@@ -410,7 +413,7 @@ impl Inner {
         let (its_raft, its_peers) = (raft.clone(), peers.clone());
         let its_hello = hello.clone();
         tasks.spawn(async move {
-            forming::take_place(its_hello, place, &its_raft, &membership, &its_peers).await;
+            take_place(its_hello, place, &its_raft, &membership, &its_peers).await;
         });
         // Without a leader every first request would be turned away. If there is none by then,
         // there is no quorum, and what is known here is better than nothing.

@@ -3,8 +3,8 @@
 
 use openraft::storage::RaftLogStorage;
 use openraft::testing::{StoreBuilder, Suite};
-use raftlookupd_raft::log_store::LogStore;
-use raftlookupd_raft::state_machine::StateMachine;
+use raftlookupd_raft::log::log_store::LogStore;
+use raftlookupd_raft::log::state_machine::StateMachine;
 use raftlookupd_raft::storage::store::Store;
 use raftlookupd_raft::types::{StorageError, TypeConfig, Vote};
 use tempfile::TempDir;

@@ -1,0 +1,31 @@
+//! Carries the reason why the member cannot go on to whoever runs it.
+
+use tokio::sync::watch;
+
+use crate::error::Error;
+
+/// Why the member cannot go on; `None` while it can.
+pub(crate) type Failure = watch::Sender<Option<Ending>>;
+
+/// How Raft ended.
+#[derive(Debug, Clone)]
+pub(crate) enum Ending {
+    /// The disk, or what is on it.
+    Storage(String),
+    /// The cluster does not want it any more.
+    Member(String),
+    /// Anything else; not expected while the member runs.
+    Other(String),
+}
+
+/// The member's failure as an error.
+pub(crate) async fn failed(failure: &Failure) -> Error {
+    let mut failures = failure.subscribe();
+    let ending = failures.wait_for(Option::is_some).await;
+    match ending.ok().and_then(|ending| ending.clone()) {
+        Some(Ending::Storage(reason)) => Error::StorageFailed(reason),
+        Some(Ending::Member(reason)) => Error::Membership(reason),
+        Some(Ending::Other(reason)) => Error::Fatal(reason),
+        None => Error::Stopping,
+    }
+}

@@ -1,0 +1,347 @@
+//! openraft's log trait over storage's [`LogTable`].
+
+use std::fmt::Debug;
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::Arc;
+
+use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
+use openraft::{
+    EntryPayload, ErrorSubject, ErrorVerb, LeaderId, OptionalSend, RaftLogId, RaftLogReader,
+    StorageIOError,
+};
+use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::log_table::{LogTable, StoredVote};
+
+use crate::log::durable_index::DurableIndex;
+use crate::log::log_facts::LogFacts;
+use crate::log::registry_state::RegistryState;
+use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+
+/// How much one AppendEntries message carries, unless a single entry is longer. It must arrive
+/// within one heartbeat interval: openraft 0.9 gives up on it then.
+const APPEND_BYTES: usize = 512 * 1024;
+
+/// The log of one member; clones share it.
+#[derive(Clone)]
+pub struct LogStore {
+    table: LogTable,
+    facts: Arc<LogFacts>,
+    durable: DurableIndex,
+    /// What has to be there before the log goes; `None` in openraft's test suite, which purges
+    /// what was never applied.
+    registry: Option<Arc<RegistryState>>,
+}
+
+impl LogStore {
+    /// The log in this table.
+    ///
+    /// # Errors
+    /// As [`LogTable::purge_point`].
+    pub fn new(table: LogTable) -> raftlookupd_storage::Result<Self> {
+        let purged = table.purge_point()?.map(|(index, _)| index);
+        // What can be read after a start was synced then.
+        let end = table.last_index().max(purged);
+        Ok(LogStore {
+            table,
+            facts: Arc::default(),
+            durable: DurableIndex::new(end.map_or(0, |end| end.saturating_add(1))),
+            registry: None,
+        })
+    }
+
+    /// The same log, purged only behind this registry: openraft has it purged while a snapshot,
+    /// which makes the entries unneeded, is still being installed.
+    pub(crate) fn purged_behind(self, registry: Arc<RegistryState>) -> Self {
+        LogStore {
+            registry: Some(registry),
+            ..self
+        }
+    }
+
+    pub(crate) fn facts(&self) -> Arc<LogFacts> {
+        self.facts.clone()
+    }
+
+    pub(crate) fn durable_index(&self) -> DurableIndex {
+        self.durable.clone()
+    }
+
+    /// Refuses a registry that lacks what was purged from the log: it would have to be applied
+    /// again, and is not there any more.
+    ///
+    /// # Errors
+    /// [`Corrupt`](raftlookupd_storage::Error::Corrupt).
+    pub(crate) fn check_reaches(
+        &self,
+        applied: u64,
+        data_path: &Path,
+    ) -> raftlookupd_storage::Result<()> {
+        let purged = self.table.purge_point()?.map_or(0, |(index, _)| index);
+        if purged <= applied {
+            return Ok(());
+        }
+        Err(raftlookupd_storage::Error::Corrupt {
+            path: data_path.to_path_buf(),
+            what: format!("the log begins after entry {purged}, the registry ends at {applied}"),
+        })
+    }
+
+    fn entries(
+        &self,
+        start: u64,
+        end: u64,
+        bytes: usize,
+    ) -> raftlookupd_storage::Result<Vec<Entry>> {
+        let stored = self.table.read(start, end, bytes)?;
+        let entries = stored.iter().map(|(_, bytes)| decode("a log entry", bytes));
+        entries.collect()
+    }
+
+    /// openraft neither appends what is purged nor replaces entries without truncating first;
+    /// its test suite does.
+    fn make_room(
+        &self,
+        mut entries: Vec<(u64, Vec<u8>)>,
+    ) -> raftlookupd_storage::Result<Vec<(u64, Vec<u8>)>> {
+        let purged = self.table.purge_point()?.map(|(index, _)| index);
+        entries.retain(|(index, _)| Some(*index) > purged);
+        if let Some((first, _)) = entries.first()
+            && self.table.last_index() >= Some(*first)
+        {
+            self.remove_from(*first)?;
+        }
+        Ok(entries)
+    }
+
+    fn remove_from(&self, index: u64) -> raftlookupd_storage::Result<()> {
+        self.facts.truncated(index);
+        self.durable.truncated(index);
+        self.table.truncate(index)?;
+        self.durable.all_synced();
+        Ok(())
+    }
+
+    fn purge_point(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
+        let point = self.table.purge_point()?;
+        point
+            .map(|(_, point)| decode("a purge point", &point))
+            .transpose()
+    }
+
+    fn last_log_id(&self) -> Result<Option<LogId>, raftlookupd_storage::Error> {
+        let last = self.table.last()?;
+        let last: Option<Entry> = last
+            .map(|(_, bytes)| decode("a log entry", &bytes))
+            .transpose()?;
+        Ok(last.map(|entry| *entry.get_log_id()))
+    }
+}
+
+impl RaftLogReader<TypeConfig> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let start = match range.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match range.end_bound() {
+            Bound::Included(end) => end.saturating_add(1),
+            Bound::Excluded(end) => *end,
+            Bound::Unbounded => u64::MAX,
+        };
+        self.entries(start, end, usize::MAX)
+            .map_err(|error| failed(ErrorVerb::Read, error))
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, StorageError> {
+        self.entries(start, end, APPEND_BYTES)
+            .map_err(|error| failed(ErrorVerb::Read, error))
+    }
+}
+
+impl RaftLogStorage<TypeConfig> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<TypeConfig>, StorageError> {
+        let read = |error| failed(ErrorVerb::Read, error);
+        let last_purged_log_id = self.purge_point().map_err(read)?;
+        let last_log_id = self.last_log_id().map_err(read)?;
+        Ok(LogState {
+            last_purged_log_id,
+            last_log_id: last_log_id.or(last_purged_log_id),
+        })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
+        let stored = StoredVote {
+            term: vote.leader_id.term,
+            node_id: vote.leader_id.node_id,
+            committed: vote.committed,
+        };
+        self.facts.set_vote(None);
+        let table = self.table.clone();
+        let saved = tokio::task::spawn_blocking(move || table.save_vote(stored)).await;
+        let error: openraft::AnyError = match saved {
+            Ok(Ok(())) => {
+                self.facts.set_vote(Some(*vote));
+                return Ok(());
+            }
+            Ok(Err(error)) => openraft::AnyError::error(&error),
+            Err(error) => openraft::AnyError::new(&error),
+        };
+        Err(StorageIOError::write_vote(error).into())
+    }
+
+    /// Asked for once, at the start. Whoever led by this vote must be heard again, and if it was
+    /// this member it must be elected again: it may have lost entries that others have of it.
+    async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
+        let vote = self.table.vote();
+        let vote =
+            vote.map_err(|error| StorageIOError::read_vote(openraft::AnyError::error(&error)))?;
+        let vote = vote.map(|vote| Vote {
+            leader_id: LeaderId::new(vote.term, vote.node_id),
+            committed: false,
+        });
+        self.facts.set_vote(vote);
+        Ok(vote)
+    }
+
+    /// Not synced: losing it only means that a start re-applies less before it hears the leader.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
+        let bytes = encode("a commit point", &committed);
+        bytes
+            .and_then(|bytes| self.table.save_committed(&bytes))
+            .map_err(|error| failed(ErrorVerb::Write, error))
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
+        let read = |error| failed(ErrorVerb::Read, error);
+        let Some(bytes) = self.table.committed().map_err(read)? else {
+            return Ok(None);
+        };
+        let committed: Option<LogId> = decode("a commit point", &bytes).map_err(read)?;
+        // It is not synced, but the entries are: never claim more than the log holds.
+        let last = self
+            .last_log_id()
+            .map_err(read)?
+            .or(self.purge_point().map_err(read)?);
+        Ok(committed.min(last))
+    }
+
+    /// Does not wait for the disk: see `durable_index`.
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: LogFlushed<TypeConfig>,
+    ) -> Result<(), StorageError>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let facts = self.facts.clone();
+        let encoded = entries.into_iter().map(|entry| {
+            if matches!(entry.payload, EntryPayload::Membership(_)) {
+                facts.appended_membership(entry.log_id.index);
+            }
+            Ok((entry.log_id.index, encode("a log entry", &entry)?))
+        });
+        encoded
+            .collect::<Result<Vec<_>, _>>()
+            .and_then(|entries| {
+                let entries = self.make_room(entries)?;
+                let Some((last, _)) = entries.last() else {
+                    return Ok(());
+                };
+                let durable = self.durable.written(*last);
+                self.table.append(entries, durable)
+            })
+            .map_err(|error| failed(ErrorVerb::Write, error))?;
+        callback.log_io_completed(Ok(()));
+        Ok(())
+    }
+
+    async fn truncate(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        self.remove_from(log_id.index)
+            .map_err(|error| failed(ErrorVerb::Delete, error))
+    }
+
+    async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
+        if let Some(registry) = &self.registry
+            && !registry.wait_applied(log_id.index).await
+        {
+            let reason = openraft::AnyError::error("the registry has ended");
+            return Err(StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Delete, reason).into());
+        }
+        encode("a purge point", &log_id)
+            .and_then(|point| self.table.purge(log_id.index, &point))
+            .map_err(|error| failed(ErrorVerb::Delete, error))?;
+        self.durable.purged(log_id.index);
+        Ok(())
+    }
+}
+
+fn failed(verb: ErrorVerb, error: raftlookupd_storage::Error) -> StorageError {
+    StorageIOError::new(ErrorSubject::Logs, verb, openraft::AnyError::error(&error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::pin::pin;
+    use std::time::Duration;
+
+    use crate::log::registry_state::AppliedPoint;
+    use raftlookupd_storage::registration_db::RegistrationDb;
+    use raftlookupd_storage::store::Store;
+    use tokio::sync::watch;
+
+    /// Fails if the test hangs.
+    async fn in_time(test: impl Future<Output = ()>) {
+        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), test);
+        ended.await.expect("the test hangs");
+    }
+
+    #[tokio::test]
+    async fn the_log_is_purged_when_the_registry_has_caught_up() {
+        in_time(async {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(folder.path()).unwrap();
+            let (applied, its_end) = watch::channel(AppliedPoint::default());
+            let registry = RegistryState::new(RegistrationDb::new(), its_end);
+            let log = LogStore::new(store.log()).unwrap();
+            let mut log = log.purged_behind(Arc::new(registry));
+            let id = |index| LogId::new(LeaderId::new(1, 1), index);
+            let reached = |id| AppliedPoint {
+                log_id: Some(id),
+                state_hash: 0,
+            };
+            {
+                let mut purge = pin!(log.purge(id(100)));
+                applied.send_replace(reached(id(99)));
+                let early = tokio::time::timeout(Duration::from_millis(20), purge.as_mut());
+                early.await.unwrap_err();
+                assert_eq!(store.log().purge_point().unwrap(), None);
+                applied.send_replace(reached(id(100)));
+                purge.await.unwrap();
+            }
+            assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+            // A snapshot that cannot be installed ends the state machine.
+            drop(applied);
+            log.purge(id(200)).await.unwrap_err();
+            assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+        })
+        .await;
+    }
+}

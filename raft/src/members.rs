@@ -1,0 +1,9 @@
+//! Changes who belongs to the cluster.
+//!
+//! - `membership`: the leader's decisions: admit, promote, note an address.
+//! - `placement`: a member asks for them.
+//! - `removal`: a member finds out that it was removed.
+
+pub(crate) mod membership;
+pub(crate) mod placement;
+pub(crate) mod removal;

@@ -1,0 +1,85 @@
+//! Who may say up to which index a read must see the log applied.
+//!
+//! A leader may, if a majority of the voters has, since the read began, voted for nobody newer:
+//! whoever leads next needs one of them, and commits nothing before. What the leader has applied
+//! by then includes every acknowledged write: its own because it acknowledges what it has
+//! applied, those of earlier leaders because they lie before the first entry of its own. What
+//! another member may show already, and the leader not yet, it has called committed before.
+//!
+//! The member that asks is a voter too, as a rule. By asking this leader it says that it follows
+//! it, and of three members two are a majority: one question is enough.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use raftlookupd_storage::registration::MemberId;
+
+use crate::log::log_facts::LogFacts;
+use crate::log::registry_state::RegistryState;
+use crate::types::{LeaderId, Raft, RaftMetrics};
+
+/// One member's say.
+#[derive(Clone)]
+pub(crate) struct ReadAuthority {
+    pub(crate) me: MemberId,
+    pub(crate) raft: Raft,
+    pub(crate) facts: Arc<LogFacts>,
+    pub(crate) state: Arc<RegistryState>,
+}
+
+impl ReadAuthority {
+    /// The established leader that this member follows, or is.
+    pub(crate) fn leader(&self) -> Option<LeaderId> {
+        let vote = self.facts.vote()?;
+        vote.committed.then_some(vote.leader_id)
+    }
+
+    /// Whether this member has voted for nobody newer.
+    pub(crate) fn follows(&self, leader: LeaderId) -> bool {
+        let vote = self.facts.vote();
+        vote.is_some_and(|vote| vote.leader_id == leader)
+    }
+
+    /// What a read that begins now must see applied, provided that a majority still follows this
+    /// leader. `None` if this member is not that leader, or does not know yet what those before
+    /// it have committed.
+    pub(crate) fn index(&self, leader: LeaderId) -> Option<u64> {
+        let applied = self.state.applied_log_id()?;
+        let leads = leader.node_id == self.me && self.leader() == Some(leader);
+        let index = applied.index.max(self.facts.told_committed_index());
+        (leads && applied.leader_id == leader).then_some(index)
+    }
+
+    /// Whether these are enough to answer for, in the newest membership of this leader.
+    pub(crate) fn is_quorum(&self, following: &BTreeSet<MemberId>) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics: &RaftMetrics = &metrics.borrow();
+        let membership = &metrics.membership_config;
+        let known = membership.log_id().map_or(0, |id| id.index);
+        // While a membership is on its way into the metrics, nobody is.
+        let is_newest = known >= self.facts.membership_index();
+        let configs = membership.membership().get_joint_config();
+        let is_majority =
+            |voters: &BTreeSet<MemberId>| 2 * voters.intersection(following).count() > voters.len();
+        is_newest && !configs.is_empty() && configs.iter().all(is_majority)
+    }
+
+    /// The other voters, with their addresses.
+    pub(crate) fn other_voters(&self) -> Vec<(MemberId, String)> {
+        let metrics = self.raft.metrics();
+        let metrics: &RaftMetrics = &metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        let others = membership.voter_ids().filter(|id| *id != self.me);
+        others
+            .filter_map(|id| Some((id, membership.get_node(&id)?.address.clone())))
+            .collect()
+    }
+
+    /// Where a member is reached.
+    pub(crate) fn address(&self, member: MemberId) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics: &RaftMetrics = &metrics.borrow();
+        let node = metrics.membership_config.membership().get_node(&member)?;
+        Some(node.address.clone())
+    }
+}

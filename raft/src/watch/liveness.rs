@@ -1,0 +1,240 @@
+//! Keep-alives: every member sends them to the leader, which records who is away.
+//!
+//! A member whose process is gone cannot say so: its attachments stay listed, since its nsqds most
+//! likely live. Being recorded as away hides nothing by itself; the registry hides what is away for
+//! too long, and takes what an nsqd gives up elsewhere meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use raftlookupd_storage::event::Event;
+use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration_db::Lifetimes;
+
+use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::quorum_contact::QuorumContact;
+use crate::log::registry_state::RegistryState;
+use crate::peer::client::PeerClient;
+use crate::peer::message::KeepAlive;
+use crate::read::clock::ClusterClock;
+use crate::types::{Raft, RaftMetrics};
+use crate::watch::absence::{Absence, Seen};
+use crate::write::batcher::Batcher;
+use crate::write::proposer::Proposer;
+
+/// A leader that has not heard a quorum for so long judges nobody: it is the one cut off.
+const QUORUM: Duration = Duration::from_secs(1);
+
+/// Between two keep-alives.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Without a leader it is looked for this often: the first keep-alive brings the cluster's time.
+const NO_LEADER: Duration = Duration::from_millis(50);
+
+/// A keep-alive that is not answered by then is not waited for.
+const ANSWER: Duration = Duration::from_millis(500);
+
+/// When the leader last received a keep-alive of each member.
+#[derive(Default)]
+pub(crate) struct KeepAlives(Mutex<BTreeMap<MemberId, Instant>>);
+
+impl KeepAlives {
+    pub(crate) fn received(&self, member: MemberId) {
+        self.last_received().insert(member, Instant::now());
+    }
+
+    fn last(&self, member: MemberId) -> Option<Instant> {
+        self.last_received().get(&member).copied()
+    }
+
+    fn last_received(&self) -> std::sync::MutexGuard<'_, BTreeMap<MemberId, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One member's part: sends keep-alives, and records who is away while it leads.
+pub(crate) struct Liveness {
+    pub(crate) me: MemberId,
+    pub(crate) raft: Raft,
+    pub(crate) peers: PeerClient,
+    pub(crate) state: Arc<RegistryState>,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) batcher: Arc<Batcher>,
+    pub(crate) keep_alives: Arc<KeepAlives>,
+    pub(crate) leader_contact: Arc<LeaderContact>,
+    pub(crate) quorum_contact: Arc<QuorumContact>,
+    pub(crate) clock: Arc<ClusterClock>,
+    /// For how long a member may be away before its nsqds are hidden.
+    pub(crate) timeout: Duration,
+}
+
+/// What has been logged.
+#[derive(Default)]
+struct Logged {
+    away: BTreeSet<MemberId>,
+    hidden: BTreeSet<MemberId>,
+}
+
+impl Liveness {
+    /// Runs for as long as the member does.
+    pub(crate) async fn run(self) {
+        let mut absence = Absence::default();
+        let mut logged = Logged::default();
+        loop {
+            let metrics = self.raft.metrics().borrow().clone();
+            if metrics.current_leader == Some(self.me) {
+                if self.has_quorum(&metrics) {
+                    self.judge(&metrics, &mut absence).await;
+                } else {
+                    absence.not_leading();
+                }
+            } else {
+                absence.not_leading();
+                self.send_keep_alive(&metrics).await;
+            }
+            self.log_absence(&metrics, &mut logged);
+            let is_away = |db: &raftlookupd_storage::registration_db::RegistrationDb| {
+                db.member(self.me).is_some_and(|row| row.away.is_some())
+            };
+            if self.state.read(is_away) {
+                self.batcher.show_presence();
+            }
+            let pause = match metrics.current_leader {
+                Some(_) => INTERVAL,
+                None => NO_LEADER,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn has_quorum(&self, metrics: &RaftMetrics) -> bool {
+        let age = self.quorum_contact.age(self.me, metrics);
+        age.is_some_and(|age| age < QUORUM)
+    }
+
+    async fn send_keep_alive(&self, metrics: &RaftMetrics) {
+        let membership = metrics.membership_config.membership();
+        let leader = metrics.current_leader;
+        let Some((leader, node)) = leader.and_then(|id| Some((id, membership.get_node(&id)?)))
+        else {
+            return;
+        };
+        let asked = Instant::now();
+        let message = KeepAlive { member: self.me };
+        let answer = self
+            .peers
+            .call(leader, &node.address, message, ANSWER)
+            .await;
+        match answer {
+            // The reply may have sat in the socket buffer while this process was suspended.
+            Ok(_) if asked.elapsed() > ANSWER => {}
+            Ok(word) => {
+                self.clock.take_over(word.time);
+                if self.state.applied() >= word.index
+                    && let Some(at) = asked.checked_sub(word.without_quorum)
+                {
+                    self.leader_contact.is_current(at);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(leader = node.name, %error, "keep-alive not acknowledged");
+            }
+        }
+    }
+
+    async fn judge(&self, metrics: &RaftMetrics, absence: &mut Absence) {
+        let others = metrics.membership_config.nodes();
+        let others = others.filter(|(member, _)| **member != self.me);
+        let seen: Vec<Seen> = self.state.read(|db| {
+            others
+                .map(|(member, _)| Seen {
+                    member: *member,
+                    heard: self
+                        .keep_alives
+                        .last(*member)
+                        .max(self.quorum_contact.last_accepted(*member)),
+                    settled: db.member(*member).is_none_or(|row| row.away.is_some()),
+                })
+                .collect()
+        });
+        let led_before = self.leader_contact.heard();
+        let absent = absence.judge(Instant::now(), led_before, &seen);
+        let at = self.clock.now();
+        let mut noticed: Vec<Event> = absent
+            .iter()
+            .map(|absent| Event::Away {
+                member: absent.member,
+                last_heard: at.saturating_sub(millis(absent.silence)),
+                at,
+            })
+            .collect();
+        for member in self.left_behind(metrics) {
+            tracing::warn!(
+                member,
+                "the member has left the cluster: its nsqds go with it"
+            );
+            noticed.push(Event::RemoveMember { member });
+        }
+        if noticed.is_empty() {
+            return;
+        }
+        // Judged again at the next turn, should it not be committed; the events are idempotent.
+        if let Err(error) = self.proposer.submit_own(noticed).await {
+            tracing::warn!(%error, "absence of a member not recorded yet");
+        }
+    }
+
+    /// Members that the registry knows and the cluster does not know any longer. The leader that
+    /// removed them may have died before it recorded that.
+    fn left_behind(&self, metrics: &RaftMetrics) -> Vec<MemberId> {
+        let membership = metrics.membership_config.membership();
+        self.state.read(|db| {
+            let gone = |id: &MemberId| membership.get_node(id).is_none();
+            db.present_members().filter(gone).collect()
+        })
+    }
+
+    /// One line for each transition, at every member.
+    fn log_absence(&self, metrics: &RaftMetrics, logged: &mut Logged) {
+        let lifetimes = Lifetimes {
+            now: self.clock.now(),
+            tombstone: 0,
+            away: millis(self.timeout),
+        };
+        let (mut away, mut hidden) = (BTreeSet::new(), BTreeSet::new());
+        for (id, node) in metrics.membership_config.nodes() {
+            let member = node.name.as_str();
+            let (is_away, is_hidden, nsqds) = self.state.read(|db| {
+                let is_away = db.member(*id).is_some_and(|row| row.away.is_some());
+                (
+                    is_away,
+                    db.is_hidden(*id, lifetimes),
+                    db.attachments_at(*id),
+                )
+            });
+            if is_away && !logged.away.contains(id) {
+                tracing::warn!(member, nsqds, "member away: its nsqds stay listed for now");
+            }
+            if is_hidden && !logged.hidden.contains(id) {
+                let timeout_s = self.timeout.as_secs();
+                tracing::warn!(
+                    member,
+                    nsqds,
+                    timeout_s,
+                    "member away for too long: its nsqds are hidden until it is back"
+                );
+            }
+            if !is_away && logged.away.contains(id) {
+                tracing::info!(member, nsqds, "member back");
+            }
+            away.extend(is_away.then_some(*id));
+            hidden.extend(is_hidden.then_some(*id));
+        }
+        *logged = Logged { away, hidden };
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

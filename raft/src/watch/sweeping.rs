@@ -1,0 +1,124 @@
+//! What the leader removes step by step: claims that no longer count, and what only members that
+//! are not present hold of producers that said goodbye elsewhere.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use raftlookupd_storage::event::Event;
+use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration_db::{RegistrationDb, ReleasedCursor};
+
+use crate::log::registry_state::RegistryState;
+use crate::read::clock::ClusterClock;
+use crate::types::Raft;
+use crate::write::proposer::Proposer;
+
+/// Between two looks whether there is something to sweep; nobody sees what is left meanwhile.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// Steps of one log entry.
+const SWEEPS: usize = 8;
+
+/// Between two looks for producers and names that expire.
+const EXPIRE: Duration = Duration::from_secs(1);
+
+/// How long a producer has to attach again after its last session at a present member ended, in
+/// milliseconds. nsqd 1.3.0 notices a closed connection at its next PING and dials at the one
+/// after: 29 s measured, later behind slow lookupds.
+const GRACE: u64 = 45_000;
+
+/// Looked at while the registry is read once.
+const PAGE: usize = 1000;
+
+/// Events of one log entry.
+const AT_ONCE: usize = 256;
+
+/// Runs for as long as the member does.
+pub(crate) async fn sweep(
+    me: MemberId,
+    raft: Raft,
+    state: Arc<RegistryState>,
+    proposer: Arc<Proposer>,
+) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        while leads(me, &raft) && state.read(RegistrationDb::needs_sweep) {
+            let sweeps = vec![Event::Sweep; SWEEPS];
+            if let Err(error) = proposer.submit_own(sweeps).await {
+                tracing::debug!(%error, "sweep not committed, trying again");
+                break;
+            }
+        }
+    }
+}
+
+/// Runs for as long as the member does.
+pub(crate) async fn expire(
+    me: MemberId,
+    raft: Raft,
+    state: Arc<RegistryState>,
+    clock: Arc<ClusterClock>,
+    proposer: Arc<Proposer>,
+) {
+    loop {
+        tokio::time::sleep(EXPIRE).await;
+        if !leads(me, &raft) || !state.read(RegistrationDb::has_absent_attachments) {
+            continue;
+        }
+        let mut found = expired_names(&state);
+        found.extend(expired_producers(&state, clock.now()));
+        for some in found.chunks(AT_ONCE) {
+            if let Err(error) = proposer.submit_own(some.to_vec()).await {
+                tracing::debug!(%error, "expiry not committed, trying again");
+                break;
+            }
+        }
+    }
+}
+
+fn expired_producers(state: &RegistryState, now: u64) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut behind = None;
+    loop {
+        let until = now.saturating_sub(GRACE);
+        let (found, next) = state.read(|db| db.expirable(until, behind, PAGE));
+        if !found.is_empty() {
+            let producers = found.len();
+            tracing::info!(
+                producers,
+                "nsqds ended while a member that lists them is away: unlisting them"
+            );
+        }
+        events.extend(
+            found
+                .into_iter()
+                .map(|(producer, ended)| Event::Expire { producer, ended }),
+        );
+        if next.is_none() {
+            return events;
+        }
+        behind = next;
+    }
+}
+
+fn expired_names(state: &RegistryState) -> Vec<Event> {
+    let mut events = Vec::new();
+    let mut behind: Option<ReleasedCursor> = None;
+    loop {
+        let (found, next) = state.read(|db| db.expirable_names(behind.as_ref(), PAGE));
+        events.extend(found.into_iter().map(|found| Event::ExpireName {
+            producer: found.producer,
+            topic: found.name.0.to_string(),
+            channel: found.name.1.as_deref().map(String::from),
+            released: found.released,
+        }));
+        if next.is_none() {
+            return events;
+        }
+        behind = next;
+    }
+}
+
+fn leads(me: MemberId, raft: &Raft) -> bool {
+    raft.metrics().borrow().current_leader == Some(me)
+}

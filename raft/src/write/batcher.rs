@@ -1,0 +1,263 @@
+//! A member's side of a write: one ordered batch in flight, repeated until its fate is known.
+//!
+//! A batch is made when the one before is decided, of what the sessions' [`Owner`] finds missing in
+//! the registry at that moment, and of the requests that wait. So nothing queues up behind a batch
+//! in flight but the wish for it, and what is no longer wanted is never proposed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use raftlookupd_storage::event::{BatchResult, Event, MemberBatch, Refusal};
+use raftlookupd_storage::registration::MemberId;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+use crate::error::Result;
+use crate::failure::{Ending, Failure};
+use crate::log::registry_state::RegistryState;
+use crate::owner::{Room, SharedOwner};
+use crate::read::barrier::Barrier;
+use crate::read::clock::ClusterClock;
+use crate::write::leader_link::LeaderLink;
+use crate::write::requests::{Fate, Pending, Requests};
+
+/// What one member adds to a log entry, which has to reach the followers within a heartbeat
+/// interval.
+const ROOM: Room = Room {
+    events: 4096,
+    bytes: 128 * 1024,
+};
+
+/// How long to wait before a batch is repeated when nothing says that it would go better now.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The sequence number of the first batch of an incarnation.
+const FENCE: u64 = 1;
+
+/// For one attempt to make sure that this member knows the cluster's time and state.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// What the batcher works with.
+pub(crate) struct Parts {
+    pub(crate) member: MemberId,
+    /// Grows when the process starts and when a snapshot replaces the registry.
+    pub(crate) incarnation: watch::Receiver<u64>,
+    pub(crate) owner: SharedOwner,
+    pub(crate) state: Arc<RegistryState>,
+    pub(crate) link: LeaderLink,
+    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) clock: Arc<ClusterClock>,
+    pub(crate) failure: Failure,
+}
+
+/// What others see of the batcher.
+pub(crate) struct Batcher {
+    requests: Requests,
+    arrived: Arc<Notify>,
+    /// A batch is wanted even if it is empty.
+    present: AtomicBool,
+    /// Events that were committed.
+    committed: AtomicU64,
+    /// Events in the batch in flight.
+    in_flight: AtomicU64,
+}
+
+/// A batch on its way, and who waits for the requests in it.
+struct Flight {
+    batch: MemberBatch,
+    fates: Vec<Fate>,
+}
+
+impl Batcher {
+    /// Starts the task that sends batches; it ends with [`Batcher::close`], or when it turns out
+    /// that this process must not speak for the member.
+    pub(crate) fn start(parts: Parts, tasks: &mut JoinSet<()>) -> Arc<Self> {
+        let batcher = Arc::new(Batcher {
+            requests: Requests::default(),
+            arrived: parts.owner.waker().clone(),
+            present: AtomicBool::new(false),
+            committed: AtomicU64::new(0),
+            in_flight: AtomicU64::new(0),
+        });
+        tasks.spawn(batcher.clone().run(parts));
+        batcher
+    }
+
+    /// Queues an event behind other requests.
+    ///
+    /// # Errors
+    /// As [`Requests::push`].
+    pub(crate) fn submit(&self, event: Event) -> Result<Pending> {
+        let pending = self.requests.push(event)?;
+        self.arrived.notify_one();
+        Ok(pending)
+    }
+
+    /// Has a batch proposed, an empty one if need be: it ends this member's being away.
+    pub(crate) fn show_presence(&self) {
+        self.present.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// Takes no more requests and sends no more batches.
+    pub(crate) fn close(&self) {
+        self.requests.close();
+        self.arrived.notify_one();
+    }
+
+    /// Events that wait to be committed, and events committed since the start.
+    pub(crate) fn counts(&self) -> (usize, u64) {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        let waiting = self.requests.len() + usize::try_from(in_flight).unwrap_or(usize::MAX);
+        (waiting, self.committed.load(Ordering::Relaxed))
+    }
+
+    async fn run(self: Arc<Self>, parts: Parts) {
+        let mut incarnations = parts.incarnation.clone();
+        loop {
+            let incarnation = *incarnations.borrow_and_update();
+            let ended = tokio::select! {
+                biased;
+                ended = self.live(&parts, incarnation) => ended,
+                changed = incarnations.changed() => changed.is_err(),
+            };
+            if ended {
+                return;
+            }
+        }
+    }
+
+    /// Proposes as this incarnation; `true` if nothing more is to be proposed. Dropped when a new
+    /// incarnation begins: what was in flight then is fenced by the first batch of that.
+    async fn live(&self, parts: &Parts, incarnation: u64) -> bool {
+        // The first batch carries the time, so it must be known.
+        if !self.catch_up(parts).await || !self.fence(parts, incarnation).await {
+            return true;
+        }
+        // Earlier incarnations change nothing from here on, and what they did is seen.
+        if !self.catch_up(parts).await {
+            return true;
+        }
+        let mut sequence = FENCE;
+        loop {
+            sequence += 1;
+            let Some(flight) = self.next_batch(parts, incarnation, sequence).await else {
+                return true;
+            };
+            let Some(result) = self.deliver(&parts.link, &flight.batch).await else {
+                return true;
+            };
+            match result {
+                BatchResult::Applied { refused } => self.settle(parts, flight, &refused),
+                BatchResult::Superseded => return !self.superseded(parts),
+            }
+        }
+    }
+
+    /// Waits until this member knows the cluster's time and state; `false` when closed.
+    async fn catch_up(&self, parts: &Parts) -> bool {
+        while parts.barrier.wait(CATCH_UP).await.is_err() {
+            if self.requests.is_closed() {
+                return false;
+            }
+            parts.link.leader_changed(RETRY).await;
+        }
+        true
+    }
+
+    /// Proposes the first batch of an incarnation, without events; `false` if nothing more is to
+    /// be proposed.
+    async fn fence(&self, parts: &Parts, incarnation: u64) -> bool {
+        let batch = MemberBatch {
+            member: parts.member,
+            incarnation,
+            sequence: FENCE,
+            at: parts.clock.now(),
+            events: Vec::new(),
+        };
+        match self.deliver(&parts.link, &batch).await {
+            Some(BatchResult::Applied { .. }) => true,
+            Some(BatchResult::Superseded) => self.superseded(parts),
+            None => false,
+        }
+    }
+
+    /// This process must not speak for the member.
+    fn superseded(&self, parts: &Parts) -> bool {
+        self.close();
+        let reason = "this member was removed from the cluster, \
+                      or another process runs on a copy of its data";
+        let ending = Ending::Member(reason.into());
+        parts.failure.send_replace(Some(ending));
+        false
+    }
+
+    /// Waits for events; `None` when the batcher is closed.
+    async fn next_batch(&self, parts: &Parts, incarnation: u64, sequence: u64) -> Option<Flight> {
+        loop {
+            if self.requests.is_closed() {
+                return None;
+            }
+            let present = self.present.swap(false, Ordering::AcqRel);
+            let at = parts.clock.now();
+            let (mut events, has_more) = {
+                let mut owner = parts.owner.lock();
+                let events = parts.state.read(|db| owner.propose(sequence, at, ROOM, db));
+                (events, owner.has_more())
+            };
+            let (requested, fates) = self.requests.take();
+            events.extend(requested);
+            if !events.is_empty() || present {
+                self.in_flight.store(events.len() as u64, Ordering::Relaxed);
+                let batch = MemberBatch {
+                    member: parts.member,
+                    incarnation,
+                    sequence,
+                    at,
+                    events,
+                };
+                return Some(Flight { batch, fates });
+            }
+            match has_more {
+                true => tokio::task::yield_now().await,
+                false => self.arrived.notified().await,
+            }
+        }
+    }
+
+    /// Repeats the batch until a leader says what became of it; `None` when closed. A new leader
+    /// is asked as soon as it is known: the old one may hang.
+    async fn deliver(&self, link: &LeaderLink, batch: &MemberBatch) -> Option<BatchResult> {
+        loop {
+            let leader = link.leader_id();
+            let result = tokio::select! {
+                result = link.submit(batch) => result,
+                () = link.another_leader(leader) => continue,
+            };
+            if let Some(result) = result {
+                return Some(result);
+            }
+            if self.requests.is_closed() {
+                return None;
+            }
+            link.leader_changed(RETRY).await;
+        }
+    }
+
+    /// The requests come last in a batch.
+    fn settle(&self, parts: &Parts, flight: Flight, refused: &[(u32, Refusal)]) {
+        let count = flight.batch.events.len();
+        self.in_flight.store(0, Ordering::Relaxed);
+        self.committed.fetch_add(count as u64, Ordering::Relaxed);
+        parts.owner.lock().committed(flight.batch.sequence, refused);
+        let first = count - flight.fates.len();
+        for (position, fate) in (first..).zip(flight.fates) {
+            let refusal = refused
+                .iter()
+                .find(|(refused, _)| usize::try_from(*refused).is_ok_and(|at| at == position));
+            // Nobody may be waiting any more.
+            let _ = fate.send(refusal.map_or(Ok(()), |(_, refusal)| Err(*refusal)));
+        }
+    }
+}
