@@ -11,7 +11,7 @@ use crate::types::Vote;
 pub(crate) struct LogFacts {
     vote: Mutex<Option<Vote>>,
     membership: AtomicU64,
-    told_committed: AtomicU64,
+    committed: AtomicU64,
 }
 
 impl LogFacts {
@@ -33,14 +33,14 @@ impl LogFacts {
         self.membership.fetch_max(index, Ordering::Release);
     }
 
-    /// Up to where this member, as a leader, has called the log committed; 0 if nowhere. Those who
-    /// heard it may show what the leader itself has not applied yet.
-    pub(crate) fn told_committed_index(&self) -> u64 {
-        self.told_committed.load(Ordering::Acquire)
+    /// Up to where the log is known to be committed; 0 if nothing is known. Raised before any
+    /// peer or session can learn of it, so nothing acknowledged lies beyond.
+    pub(crate) fn committed_index(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
     }
 
-    pub(crate) fn told_committed(&self, index: u64) {
-        self.told_committed.fetch_max(index, Ordering::Release);
+    pub(crate) fn committed(&self, index: u64) {
+        self.committed.fetch_max(index, Ordering::Release);
     }
 
     /// A membership from this index on is one no more. Only a follower truncates.

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::cluster::identity::Incarnation;
 use crate::log::durable_index::DurableIndex;
+use crate::log::log_facts::LogFacts;
 use crate::log::log_store::LogStore;
 use crate::log::registry_state::{AppliedPoint, RegistryState};
 use crate::owner::SharedOwner;
@@ -48,6 +49,7 @@ pub struct StateMachine {
     served: Option<Served>,
     store: RegistrationStore,
     log: DurableIndex,
+    facts: Arc<LogFacts>,
     mark: AppliedMark,
 }
 
@@ -80,6 +82,7 @@ impl StateMachine {
             served: None,
             store,
             log: log.durable_index(),
+            facts: log.facts(),
             mark,
         })
     }
@@ -234,6 +237,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if let Some(last) = entries.last() {
             let durable = self.log.reaches(last.log_id.index).await;
             durable.map_err(|error| StorageIOError::write_logs(AnyError::error(&error)))?;
+            // Before a session is answered because of it.
+            self.facts.committed(last.log_id.index);
         }
         let applied = self.apply_entries(entries).await;
         applied.map_err(|error| failed(ErrorSubject::StateMachine, ErrorVerb::Write, &error))
@@ -343,4 +348,88 @@ fn snapshot_meta(mark: &AppliedMark) -> SnapshotMeta {
 
 fn failed(subject: ErrorSubject<u64>, verb: ErrorVerb, error: &Error) -> StorageError {
     StorageIOError::new(subject, verb, AnyError::error(error)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    use raftlookupd_storage::event::{Event, MemberBatch, Refusal};
+    use raftlookupd_storage::registration::{PeerInfo, ProducerId, UnixMillis};
+    use raftlookupd_storage::registration_db::Note;
+    use raftlookupd_storage::store::Store;
+
+    use crate::cluster::identity::IdentityFile;
+    use crate::config::Forming;
+    use crate::owner::{Owner, Room};
+    use crate::types::LeaderId;
+
+    /// Notes up to where the log is known to be committed when it is told of its batches.
+    struct Watcher {
+        facts: Arc<LogFacts>,
+        told: Vec<u64>,
+    }
+
+    impl Owner for Watcher {
+        fn loaded(&mut self, _: MemberId, _: u64, _: &RegistrationDb) {}
+        fn replaced(&mut self, _: MemberId, _: u64, _: &RegistrationDb) {}
+        fn has_more(&self) -> bool {
+            false
+        }
+        fn propose(&mut self, _: u64, _: UnixMillis, _: Room, _: &RegistrationDb) -> Vec<Event> {
+            Vec::new()
+        }
+        fn committed(&mut self, _: u64, _: &[(u32, Refusal)]) {}
+        fn applied(&mut self, _: Vec<Note>, _: &RegistrationDb) -> bool {
+            self.told.push(self.facts.committed_index());
+            false
+        }
+    }
+    /// A session is answered while its entry is being applied; a read that begins then, anywhere,
+    /// has to see the entry.
+    #[tokio::test]
+    async fn an_entry_counts_as_committed_before_its_sessions_are_answered() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let log = LogStore::new(store.log()).unwrap();
+        let mut state_machine = StateMachine::load(store.registrations(), &log).unwrap();
+        let (file, identity) = IdentityFile::open(folder.path(), "a", &Forming::Alone).unwrap();
+        let incarnation = identity.incarnation;
+        let watcher = Arc::new(Mutex::new(Watcher {
+            facts: log.facts(),
+            told: Vec::new(),
+        }));
+        let owner = SharedOwner::new(watcher.clone(), Arc::default());
+        state_machine.serve(1, owner, Incarnation::of(file, identity));
+        let batch = MemberBatch {
+            member: 1,
+            incarnation,
+            sequence: 1,
+            at: 1,
+            events: vec![Event::Attach {
+                producer: ProducerId {
+                    broadcast_address: "h1".into(),
+                    tcp_port: 4150,
+                },
+                remote_address: "10.0.0.1:50000".into(),
+                info: PeerInfo::default(),
+                at: 1,
+            }],
+        };
+        let proposal = Proposal {
+            batches: vec![batch],
+            own: Vec::new(),
+        };
+        let entry = Entry {
+            log_id: LogId::new(LeaderId::new(1, 1), 7),
+            payload: EntryPayload::Normal(proposal),
+        };
+        state_machine.apply([entry]).await.unwrap();
+        let told = &watcher.lock().unwrap().told;
+        assert!(
+            !told.is_empty() && told.iter().all(|index| *index == 7),
+            "{told:?}"
+        );
+    }
 }

@@ -100,7 +100,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
             let durable = self.log.reaches(committed.index).await;
             durable.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
             // Before anybody can hear it.
-            self.facts.told_committed(committed.index);
+            self.facts.committed(committed.index);
         }
         let sent = Instant::now();
         let answer = self

@@ -1,10 +1,11 @@
 //! Who may say up to which index a read must see the log applied.
 //!
 //! A leader may, if a majority of the voters has, since the read began, voted for nobody newer:
-//! whoever leads next needs one of them, and commits nothing before. What the leader has applied
-//! by then includes every acknowledged write: its own because it acknowledges what it has
-//! applied, those of earlier leaders because they lie before the first entry of its own. What
-//! another member may show already, and the leader not yet, it has called committed before.
+//! whoever leads next needs one of them, and commits nothing before. What the leader knows to be
+//! committed by then includes every acknowledged write: those of earlier leaders because they lie
+//! before the first entry of its own, which it has applied; its own because an entry counts as
+//! committed before a session or a follower learns of it. That an entry is applied would not do: a
+//! session hears of its write while the entry is being applied.
 //!
 //! The member that asks is a voter too, as a rule. By asking this leader it says that it follows
 //! it, and of three members two are a majority: one question is enough.
@@ -46,7 +47,7 @@ impl ReadAuthority {
     pub(crate) fn index(&self, leader: LeaderId) -> Option<u64> {
         let applied = self.state.applied_log_id()?;
         let leads = leader.node_id == self.me && self.leader() == Some(leader);
-        let index = applied.index.max(self.facts.told_committed_index());
+        let index = applied.index.max(self.facts.committed_index());
         (leads && applied.leader_id == leader).then_some(index)
     }
 
