@@ -1,16 +1,15 @@
 //! What a raftlookupd member remembers.
 //!
-//! This crate knows neither Raft nor sockets. From the inside out:
+//! This crate knows neither Raft nor sockets. Four folders, in reading order:
 //!
-//! - [`registration`] and [`event`]: the values, in upstream's words; `event` is the replicated format.
-//! - [`registration_db`]: the pure, deterministic registry: event in, changed rows out; queries take `now`.
-//! - [`rows`]: how the registry stands on disk and in snapshots, as ordered keys.
-//! - [`encoding`]: versioned bytes for all that is stored or sent.
-//! - [`store`]: opens a data path: locks it, checks it, gives out the two tables below.
-//! - [`log_table`]: the Raft log, vote and purge point, as bytes in files, durable when it says so.
-//! - [`registration_store`]: the registry on disk, written behind in atomic steps.
-//! - [`snapshot`]: a whole registry as one checksummed value.
-//! - `sled_engine`: the registry's tables; the only file that names sled.
+//! - [`registry`]: what is remembered, as pure data. Start with [`registry::values`] and
+//!   [`registry::event`] (the replicated format), then [`registry::db`] (event in, changed rows
+//!   out; queries take `now`), [`registry::rows`] and [`registry::snapshot`] (its stored forms).
+//! - [`log`]: the Raft log and the vote, as bytes in files of their own.
+//! - [`store`]: opens a data path, and keeps the registry in it, written behind.
+//! - [`disk`]: files that survive a crash, whatever is stored in them.
+//!
+//! All of them use [`encoding`] (versioned bytes) and [`error`].
 //!
 //! # Invariants
 //! - A damaged store is not repaired; opening it fails, again and again.
@@ -18,17 +17,15 @@
 //! - Two members that have applied the same log up to the same index have the same rows,
 //!   and so the same [`state hash`](registration_db::RegistrationDb::state_hash).
 
+pub mod disk;
 pub mod encoding;
 pub mod error;
-pub mod event;
-pub mod log_table;
-pub mod record_file;
-pub mod registration;
-pub mod registration_db;
-pub mod registration_store;
-pub mod rows;
-mod sled_engine;
-pub mod snapshot;
+pub mod log;
+pub mod registry;
 pub mod store;
 
+pub use disk::record_file;
 pub use error::{Error, Result};
+pub use log as log_table;
+pub use registry::{db as registration_db, event, rows, snapshot, values as registration};
+pub use store::registration_store;

@@ -13,14 +13,16 @@
 //! Other crates may keep records of their own beside these.
 
 mod layout;
+pub mod registration_store;
+pub(crate) mod sled_engine;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use crate::error::{Error, Result};
-use crate::log_table::LogTable;
-use crate::registration_store::RegistrationStore;
-use crate::sled_engine::Engine;
+use crate::log::LogTable;
+use registration_store::RegistrationStore;
+use sled_engine::Engine;
 
 /// The version of the data path's layout that this code writes, and the newest it reads.
 pub const FORMAT: u32 = 4;

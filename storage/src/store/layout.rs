@@ -4,11 +4,11 @@ use std::fs::{DirBuilder, File, TryLockError};
 use std::path::Path;
 
 use super::FORMAT;
+use crate::disk::record_file::RecordFile;
 use crate::error::{Error, Result};
-use crate::log_table::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
-use crate::log_table::segment_files::{FOLDER as LOG, create_log, has_log};
-use crate::record_file::RecordFile;
-use crate::sled_engine::{FOLDER as TABLES, sync_folder};
+use crate::log::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
+use crate::log::segment_files::{FOLDER as LOG, create_log, has_log};
+use crate::store::sled_engine::{FOLDER as TABLES, sync_folder};
 
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "format";

@@ -1,0 +1,3 @@
+//! Files that survive a crash, whatever is stored in them.
+
+pub mod record_file;

@@ -1,0 +1,191 @@
+//! The vote, and what must not be missing from the log: how far entries were durable.
+//!
+//! It stands in a file of its own because damage at the end of the log looks like a write that
+//! was interrupted, and is cut off as such. A member that went on from there would break
+//! promises that it has given to others.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::table::StoredVote;
+use crate::disk::record_file::RecordFile;
+use crate::encoding::{decode, encode};
+use crate::error::Result;
+
+/// The file's name in the data path.
+pub(crate) const FILE: &str = "durable-mark";
+
+/// What the record says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Mark {
+    /// The last vote.
+    pub(crate) vote: Option<StoredVote>,
+    /// Entries up to this index were durable. They may be more by now, never less.
+    pub(crate) last: Option<u64>,
+}
+
+struct Written {
+    mark: Mark,
+    /// A write has failed: what the record says now is one of two things.
+    uncertain: bool,
+}
+
+/// The record and what stands in it.
+pub(crate) struct DurableMark {
+    file: RecordFile,
+    written: Mutex<Written>,
+    /// One more than `written.last`, 0 for none: to be read while somebody writes.
+    behind: AtomicU64,
+}
+
+impl DurableMark {
+    /// Reads the record; `None` if there is none.
+    pub(crate) fn load(data_path: &Path) -> Result<Option<DurableMark>> {
+        let file = RecordFile::new(data_path.join(FILE));
+        let Some(bytes) = file.load()? else {
+            return Ok(None);
+        };
+        Ok(Some(DurableMark::new(
+            file,
+            decode("the durable mark", &bytes)?,
+        )))
+    }
+
+    /// Writes a record that promises nothing yet.
+    pub(crate) fn create(data_path: &Path) -> Result<DurableMark> {
+        let mark = DurableMark::new(RecordFile::new(data_path.join(FILE)), Mark::default());
+        mark.update(|_| true)?;
+        Ok(mark)
+    }
+
+    fn new(file: RecordFile, written: Mark) -> DurableMark {
+        DurableMark {
+            file,
+            behind: AtomicU64::new(index_behind(written.last)),
+            written: Mutex::new(Written {
+                mark: written,
+                uncertain: false,
+            }),
+        }
+    }
+
+    /// Whether the record says less than that entries up to `durable` are durable.
+    pub(crate) fn is_behind(&self, durable: Option<u64>) -> bool {
+        self.behind.load(Ordering::Acquire) < index_behind(durable)
+    }
+
+    /// What the record says.
+    pub(crate) fn get(&self) -> Mark {
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.mark
+    }
+
+    /// Replaces the vote.
+    pub(crate) fn set_vote(&self, vote: StoredVote) -> Result<()> {
+        self.update(|mark| mark.vote.replace(vote) != Some(vote))
+    }
+
+    /// Raises the last index to what `durable` says. It is asked while nobody else
+    /// writes, so that a truncation before it cannot be overtaken by an older answer.
+    pub(crate) fn raise(&self, durable: impl FnOnce() -> Option<u64>) -> Result<()> {
+        self.update(|mark| {
+            let durable = durable();
+            let grows = durable > mark.last;
+            mark.last = durable.max(mark.last);
+            grows
+        })
+    }
+
+    /// Before entries from `from` on are removed.
+    pub(crate) fn lower(&self, from: u64) -> Result<()> {
+        self.update(|mark| {
+            let shrinks = mark.last.is_some_and(|last| last >= from);
+            if shrinks {
+                mark.last = from.checked_sub(1);
+            }
+            shrinks
+        })
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Mark) -> bool) -> Result<()> {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mark = written.mark;
+        if change(&mut mark) || written.uncertain {
+            let bytes = encode("the durable mark", &mark)?;
+            written.uncertain = true;
+            self.file.save(&bytes)?;
+            *written = Written {
+                mark,
+                uncertain: false,
+            };
+            self.behind
+                .store(index_behind(mark.last), Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+fn index_behind(last: Option<u64>) -> u64 {
+    last.map_or(0, |last| last.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vote(term: u64) -> StoredVote {
+        StoredVote {
+            term,
+            node_id: 1,
+            committed: false,
+        }
+    }
+
+    #[test]
+    fn says_what_was_written_last() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(DurableMark::load(folder.path()).unwrap().is_none());
+        let mark = DurableMark::create(folder.path()).unwrap();
+        mark.set_vote(vote(3)).unwrap();
+        mark.raise(|| Some(9)).unwrap();
+        mark.raise(|| Some(7)).unwrap();
+        mark.raise(|| None).unwrap();
+        assert!(mark.is_behind(Some(10)) && !mark.is_behind(Some(9)) && !mark.is_behind(None));
+        let expect = |last| {
+            let expected = Mark {
+                vote: Some(vote(3)),
+                last,
+            };
+            let stored = DurableMark::load(folder.path()).unwrap().unwrap();
+            assert_eq!((mark.get(), stored.get()), (expected, expected));
+        };
+        expect(Some(9));
+        mark.lower(12).unwrap();
+        expect(Some(9));
+        mark.lower(5).unwrap();
+        expect(Some(4));
+        mark.lower(0).unwrap();
+        expect(None);
+    }
+
+    #[test]
+    fn after_a_failure_it_is_written_whether_or_not_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let mark = DurableMark::create(folder.path()).unwrap();
+        mark.raise(|| Some(4)).unwrap();
+        let in_the_way = folder.path().join("durable-mark.tmp");
+        std::fs::create_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
+        // As far as anybody knows it says 9 now.
+        mark.raise(|| Some(9)).unwrap_err();
+        assert_eq!(mark.get().last, Some(4));
+        mark.lower(6).unwrap_err();
+        std::fs::remove_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
+        std::fs::create_dir(&in_the_way).unwrap();
+        mark.lower(6).unwrap();
+    }
+}

@@ -1,0 +1,136 @@
+//! Opens the files of a log, and what must fit together in them.
+//!
+//! Nothing is taken for granted that was promised before: no segment missing, no hole, no
+//! entry less than the durable mark says. Only the end of the last segment may be torn, by
+//! a crash in the middle of a write; it is cut off, but not before all else was found good.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::durable_mark::Mark;
+use super::replay::{Replayed, replay};
+use super::segment_files;
+use super::segments::{Segments, Tail};
+use super::state::State;
+use crate::error::{Error, Result};
+use crate::store::sled_engine::{Engine, sync_folder};
+
+/// Reads and checks all segments, one at a time. What is readable then is durable.
+pub(super) fn open(engine: &Engine, mark: Mark) -> Result<(State, Segments, Tail)> {
+    let data_path = engine.data_path();
+    let folder = segment_files::folder_in(data_path);
+    let mut state = State::default();
+    let mut files = BTreeMap::new();
+    let mut last = None;
+    let numbers = segment_files::numbers(&folder)?;
+    let mut expected = numbers.first().copied();
+    for number in &numbers {
+        if expected != Some(*number) {
+            let what = format!("segment {} of the log is missing", expected.unwrap_or(0));
+            return Err(Error::corrupt(data_path, what));
+        }
+        expected = number.checked_add(1);
+        let path = segment_files::path(&folder, *number);
+        let stored = std::fs::read(&path).map_err(Error::io("read", &path))?;
+        let replayed = replay(&mut state, *number, &stored)
+            .map_err(|what| in_segment(data_path, *number, &what))?;
+        if Some(number) != numbers.last()
+            && let Some(damage) = replayed.behind
+        {
+            let what = format!("the record at byte {} {damage}", replayed.end);
+            return Err(in_segment(data_path, *number, &what));
+        }
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))?;
+        let file = Arc::new(file);
+        files.insert(*number, file.clone());
+        last = Some((*number, file, replayed));
+    }
+    check_contiguous(&state)
+        .and_then(|()| check_end(state.end(), mark))
+        .map_err(|what| Error::corrupt(data_path, what))?;
+    let Some((number, file, replayed)) = last else {
+        return Err(Error::corrupt(data_path, "the log has no segments"));
+    };
+    let tail = cut(&folder, number, file, replayed)?;
+    state.synced = state.end();
+    let segments = Segments::new(engine, folder, files, &tail);
+    Ok((state, segments, tail))
+}
+
+/// Cuts the last segment off behind its last record, and makes it durable: what a killed process
+/// wrote is read back from the page cache.
+///
+/// Also if there are only zeros: behind a record that was lost there may be others that were not,
+/// and must never be read behind what is written in its place.
+fn cut(folder: &Path, number: u64, file: Arc<File>, replayed: Replayed) -> Result<Tail> {
+    let path = segment_files::path(folder, number);
+    let Replayed { end, left_over, .. } = replayed;
+    if left_over > 0 {
+        tracing::warn!(
+            file = %path.display(),
+            bytes = left_over,
+            "the log's last write was interrupted: what there is of it is cut off"
+        );
+    }
+    file.set_len(end)
+        .and_then(|()| file.sync_all())
+        .map_err(Error::io("cut off the end of", &path))?;
+    sync_folder(folder)?;
+    Ok(Tail {
+        number,
+        end,
+        length: end,
+        file,
+    })
+}
+
+fn in_segment(data_path: &Path, number: u64, what: &str) -> Error {
+    Error::corrupt(data_path, format!("segment {number} of the log: {what}"))
+}
+
+fn check_contiguous(state: &State) -> std::result::Result<(), String> {
+    let mut expected = state.first_possible();
+    for index in state.entries.keys() {
+        if *index != expected {
+            return Err(format!("log entry {expected} is missing"));
+        }
+        expected = index.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn check_end(end: Option<u64>, mark: Mark) -> std::result::Result<(), String> {
+    match (mark.last, end) {
+        (Some(durable), Some(end)) if end < durable => Err(format!(
+            "entries up to {durable} were durable, the log ends at {end}"
+        )),
+        (Some(durable), None) => Err(format!(
+            "entries up to {durable} were durable, the log is empty"
+        )),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_may_be_longer_than_the_mark_but_not_shorter() {
+        let marked = Mark {
+            vote: None,
+            last: Some(7),
+        };
+        assert_eq!(check_end(Some(7), marked), Ok(()));
+        assert_eq!(check_end(Some(8), marked), Ok(()));
+        assert!(check_end(Some(6), marked).is_err());
+        assert!(check_end(None, marked).is_err());
+        assert_eq!(check_end(None, Mark::default()), Ok(()));
+    }
+}

@@ -1,0 +1,207 @@
+//! The segments of an open log: one grows, the others are read until they are removed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::record::{Position, Record};
+use super::segment_files::{self, SEGMENT_BYTES};
+use crate::error::{Error, Result};
+use crate::store::sled_engine::Engine;
+
+/// All segments. After a write or a sync that failed nothing is written any more: see
+/// [`Engine::stop`].
+pub(super) struct Segments {
+    engine: Engine,
+    folder: PathBuf,
+    /// By number.
+    files: Mutex<BTreeMap<u64, Arc<File>>>,
+    /// What is to be synced: the last segment. Those before it were, when they got a successor.
+    ///
+    /// Held while it is synced: the kernel reports a failure once, so nobody else may be told
+    /// that a sync went well before the failure has stopped everything.
+    syncing: Mutex<Arc<File>>,
+    last_sync_micros: AtomicU64,
+}
+
+/// The end of the log. Who has it may write.
+pub(super) struct Tail {
+    /// The last segment's number.
+    pub(super) number: u64,
+    /// Where the next record goes, in bytes.
+    pub(super) end: u64,
+    /// The bytes of the file; those behind `end` are zeros.
+    pub(super) length: u64,
+    /// The last segment.
+    pub(super) file: Arc<File>,
+}
+
+impl Segments {
+    pub(super) fn new(
+        engine: &Engine,
+        folder: PathBuf,
+        files: BTreeMap<u64, Arc<File>>,
+        tail: &Tail,
+    ) -> Segments {
+        Segments {
+            engine: engine.clone(),
+            folder,
+            files: Mutex::new(files),
+            syncing: Mutex::new(tail.file.clone()),
+            last_sync_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Writes records at the end, all into one segment; where each of them begins. A new segment
+    /// that is begun for them begins with `kept`: what was said before and must not be forgotten
+    /// with the segments it stands in.
+    pub(super) fn write(
+        &self,
+        tail: &mut Tail,
+        records: &[Record<'_>],
+        kept: &[Record<'_>],
+    ) -> Result<Vec<Position>> {
+        self.engine.check_writable()?;
+        if let Some(record) = records.iter().find(|record| record.is_too_long()) {
+            let reason = format!("a record of {} bytes is too long", record.length());
+            let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
+            return Err(Error::io("append to", &self.folder)(error));
+        }
+        let outcome = self.write_somewhere(tail, records, kept);
+        self.engine.stop_if_failed(outcome)
+    }
+
+    fn write_somewhere(
+        &self,
+        tail: &mut Tail,
+        records: &[Record<'_>],
+        kept: &[Record<'_>],
+    ) -> Result<Vec<Position>> {
+        let bytes: usize = records.iter().map(Record::length).sum();
+        if tail.end + bytes as u64 > SEGMENT_BYTES {
+            self.begin_segment(tail, kept)?;
+        }
+        // Zeros may follow, up to one step.
+        let mut buffer = Vec::with_capacity(bytes);
+        let mut positions = Vec::with_capacity(records.len());
+        for record in records {
+            let position = Position {
+                segment: tail.number,
+                offset: tail.end + buffer.len() as u64,
+            };
+            record.write(position, &mut buffer);
+            positions.push(position);
+        }
+        segment_files::write_padded(&tail.file, &mut buffer, tail.end, &mut tail.length)
+            .map_err(Error::io("write", &self.path(tail.number)))?;
+        tail.end += bytes as u64;
+        Ok(positions)
+    }
+
+    fn begin_segment(&self, tail: &mut Tail, kept: &[Record<'_>]) -> Result<()> {
+        let mut syncing = self.syncing();
+        // Only now: a sync before us may have failed.
+        self.engine.check_writable()?;
+        // What has a successor is whole: only the last segment's end may be torn.
+        syncing
+            .sync_data()
+            .map_err(Error::io("sync", &self.path(tail.number)))?;
+        let number = tail.number + 1;
+        let (file, end) = segment_files::create(&self.folder, number, kept)?;
+        let length = file
+            .metadata()
+            .map_err(Error::io("read", &self.path(number)))?
+            .len();
+        let file = Arc::new(file);
+        self.files().insert(number, file.clone());
+        *syncing = file.clone();
+        *tail = Tail {
+            number,
+            end,
+            length,
+            file,
+        };
+        Ok(())
+    }
+
+    /// Makes what was written before this call survive a power failure.
+    pub(super) fn sync(&self) -> Result<()> {
+        let file = self.syncing();
+        // Only now: the one before us may have failed.
+        self.engine.check_writable()?;
+        let started = Instant::now();
+        let outcome = file.sync_data().map_err(Error::io("sync", &self.folder));
+        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.last_sync_micros.store(micros, Ordering::Relaxed);
+        self.engine.stop_if_failed(outcome)
+    }
+
+    /// How long the last sync took.
+    pub(super) fn last_sync_micros(&self) -> u64 {
+        self.last_sync_micros.load(Ordering::Relaxed)
+    }
+
+    /// Reads so many bytes.
+    pub(super) fn read(&self, position: Position, bytes: usize) -> Result<Vec<u8>> {
+        let path = self.path(position.segment);
+        let file = self.files().get(&position.segment).cloned();
+        let mut stored = vec![0; bytes];
+        file.ok_or(std::io::ErrorKind::NotFound.into())
+            .and_then(|file| file.read_exact_at(&mut stored, position.offset))
+            .map_err(Error::io("read", &path))?;
+        Ok(stored)
+    }
+
+    /// The numbers of the oldest segment and of the last one.
+    pub(super) fn range(&self) -> (u64, u64) {
+        let files = self.files();
+        let key = |file: Option<(&u64, _)>| file.map_or(0, |(number, _)| *number);
+        (key(files.first_key_value()), key(files.last_key_value()))
+    }
+
+    /// Removes the oldest segment. Whoever reads it has it open.
+    pub(super) fn remove_oldest(&self) -> Result<()> {
+        self.engine.check_writable()?;
+        let (oldest, _) = self.range();
+        let outcome = segment_files::remove(&self.folder, oldest);
+        self.files().remove(&oldest);
+        self.engine.stop_if_failed(outcome)
+    }
+
+    /// The bytes of all files.
+    pub(super) fn disk_bytes(&self) -> Result<u64> {
+        let files: Vec<_> = self.files().values().cloned().collect();
+        let mut bytes = 0;
+        for file in files {
+            bytes += file
+                .metadata()
+                .map_err(Error::io("measure", &self.folder))?
+                .len();
+        }
+        Ok(bytes)
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        segment_files::path(&self.folder, number)
+    }
+
+    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn syncing(&self) -> MutexGuard<'_, Arc<File>> {
+        self.syncing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+impl Segments {
+    /// Lets every later sync fail: /dev/null cannot be synced.
+    pub(super) fn break_sync(&self) {
+        *self.syncing() = Arc::new(File::open("/dev/null").unwrap());
+    }
+}

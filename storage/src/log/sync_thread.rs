@@ -1,0 +1,227 @@
+//! The thread behind the log: makes appends durable, advances the mark, removes what is purged.
+
+use std::io::Error as IoError;
+use std::sync::{Arc, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::state::{Done, State};
+use super::table::Inner;
+use crate::error::{Error, Result};
+
+/// How old the durable mark may get while there is something new.
+const MARK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts the thread. It ends, with everything synced, after `closing` was set.
+pub(super) fn start(inner: Arc<Inner>) -> Result<JoinHandle<Result<()>>> {
+    let data_path = inner.engine.data_path().to_path_buf();
+    Builder::new()
+        .name("log-sync".into())
+        .spawn(move || {
+            // However the thread ends, by panic too: without it nothing becomes durable.
+            let _stop = StopOnDrop(inner.clone());
+            Worker::new(inner).run()
+        })
+        .map_err(Error::io("start a thread for", &data_path))
+}
+
+struct StopOnDrop(Arc<Inner>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.engine.stop("the thread that syncs the log panicked");
+        }
+        let pending = {
+            let mut state = self.0.state();
+            state.closing = true;
+            std::mem::take(&mut state.pending)
+        };
+        for done in pending {
+            done(Err(IoError::other("the store was closed")));
+        }
+    }
+}
+
+/// What to do next, most urgent first.
+enum Job {
+    Sync {
+        pending: Vec<Done>,
+        epoch: u64,
+        end: Option<u64>,
+    },
+    Mark,
+    /// Remove the oldest segment; those before this one are not needed.
+    Sweep {
+        before: u64,
+    },
+    End,
+}
+
+struct Worker {
+    inner: Arc<Inner>,
+    mark_due: Instant,
+    /// That segments before this one are not needed is durable.
+    sweep_before: u64,
+}
+
+impl Worker {
+    fn new(inner: Arc<Inner>) -> Worker {
+        Worker {
+            inner,
+            mark_due: Instant::now() + MARK_INTERVAL,
+            sweep_before: 0,
+        }
+    }
+
+    fn run(mut self) -> Result<()> {
+        loop {
+            let outcome = match self.next_job() {
+                Job::Sync {
+                    pending,
+                    epoch,
+                    end,
+                } => self.sync(pending, epoch, end),
+                Job::Mark => {
+                    // Without it the log is as durable as before, only less of a damage would be
+                    // noticed; tried again when it is due again.
+                    if let Err(error) = self.mark() {
+                        tracing::warn!(%error, "the durable mark is not advanced");
+                    }
+                    Ok(())
+                }
+                Job::Sweep { before } => self.sweep(before),
+                Job::End => return self.end(),
+            };
+            if let Err(error) = outcome {
+                // Appends that follow fail with this reason, so nothing goes unnoticed.
+                tracing::error!(%error, "the log is not written any more");
+                self.inner.engine.stop(&error.to_string());
+            }
+        }
+    }
+
+    fn next_job(&self) -> Job {
+        let mut state = self.inner.state();
+        loop {
+            let now = Instant::now();
+            let healthy = self.inner.engine.check_writable().is_ok();
+            let mark =
+                (healthy && self.inner.mark.is_behind(state.synced)).then_some(self.mark_due);
+            // The mark goes behind the appends, unless they never leave it a gap.
+            if mark.is_some_and(|due| now >= due + MARK_INTERVAL) {
+                return Job::Mark;
+            }
+            if !state.pending.is_empty() {
+                return Job::Sync {
+                    pending: std::mem::take(&mut state.pending),
+                    epoch: state.epoch,
+                    end: state.end(),
+                };
+            }
+            if state.closing {
+                return Job::End;
+            }
+            if mark.is_some_and(|due| now >= due) {
+                return Job::Mark;
+            }
+            // One segment at a time, so that appends get their turn.
+            if healthy && let Some(before) = self.unneeded(&state) {
+                return Job::Sweep { before };
+            }
+            let wake = &self.inner.wake;
+            state = match mark {
+                None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+                Some(due) => {
+                    let woken = wake.wait_timeout(state, due.saturating_duration_since(now));
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+            };
+        }
+    }
+
+    /// The first segment that is needed, if there are any before it.
+    fn unneeded(&self, state: &State) -> Option<u64> {
+        let (oldest, last) = self.inner.segments.range();
+        let needed = state.first_needed(last);
+        (oldest < needed).then_some(needed)
+    }
+
+    /// One sync for all appends that came together.
+    fn sync(&mut self, pending: Vec<Done>, epoch: u64, end: Option<u64>) -> Result<()> {
+        let outcome = self.sync_upto(epoch, end);
+        for done in pending {
+            done(match &outcome {
+                Ok(()) => Ok(()),
+                Err(error) => Err(IoError::other(error.to_string())),
+            });
+        }
+        outcome
+    }
+
+    fn sync_upto(&mut self, epoch: u64, end: Option<u64>) -> Result<()> {
+        self.inner.segments.sync()?;
+        let mut state = self.inner.state();
+        // After a truncation another entry may stand at that index, not yet synced.
+        if state.epoch == epoch {
+            if !self.inner.mark.is_behind(state.synced) {
+                self.mark_due = Instant::now() + MARK_INTERVAL;
+            }
+            state.synced = state.synced.max(end);
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self) -> Result<()> {
+        // Also if it fails: syncs come first.
+        self.mark_due = Instant::now() + MARK_INTERVAL;
+        let inner = &self.inner;
+        inner.mark.raise(|| inner.state().synced)
+    }
+
+    fn sweep(&mut self, before: u64) -> Result<()> {
+        if before > self.sweep_before {
+            // First of all the purge point must be durable. What made the entries unneeded is.
+            self.inner.segments.sync()?;
+            self.sweep_before = before;
+        }
+        self.inner.segments.remove_oldest()
+    }
+
+    /// What is written by now, the registry's rows too, and the mark that goes with it.
+    fn end(&mut self) -> Result<()> {
+        let (epoch, end) = {
+            let state = self.inner.state();
+            (state.epoch, state.end())
+        };
+        self.inner.engine.sync()?;
+        self.sync_upto(epoch, end)?;
+        self.mark()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[test]
+    fn a_sync_from_before_a_truncation_promises_nothing_after_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let log = store.log();
+        let entries = (0..5).map(|index| (index, vec![1]));
+        log.append(entries.collect(), |_| {}).unwrap();
+        // What a sync would have seen that begins now, and ends after this:
+        let epoch = log.0.state().epoch;
+        let end = log.0.state().end();
+        log.truncate(2).unwrap();
+
+        let mut worker = Worker::new(log.0.clone());
+        worker.sync_upto(epoch, end).unwrap();
+        assert_eq!(log.0.state().synced, Some(1));
+        let epoch = log.0.state().epoch;
+        worker.sync_upto(epoch, Some(1)).unwrap();
+        assert_eq!(log.0.state().synced, Some(1));
+    }
+}

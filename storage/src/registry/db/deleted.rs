@@ -1,0 +1,114 @@
+//! Remembers, for a moment, which channels were deleted.
+//!
+//! nsqadmin asks every nsqlookupd that it knows to delete a channel. Here the first request
+//! deletes it at all members, and the others, which would fail at a single nsqlookupd as well if
+//! they came twice, must not fail for that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::row_log::RowLog;
+use crate::error::Result;
+use crate::registry::rows::{DeletedRow, Row};
+use crate::registry::values::{MemberId, UnixMillis};
+
+/// For how long, in milliseconds. nsqadmin gives each of its requests some seconds.
+const REMEMBERED: UnixMillis = 15_000;
+
+/// Most channels remembered; the oldest are forgotten first.
+const MOST: usize = 4096;
+
+/// Entries that are too old and forgotten when another one is made.
+const FORGOTTEN_AT_ONCE: usize = 16;
+
+type Channel = (String, String);
+
+#[derive(Debug, Default)]
+pub(super) struct DeletedChannels {
+    channels: BTreeMap<Channel, DeletedRow>,
+    by_age: BTreeSet<(UnixMillis, Channel)>,
+}
+
+impl DeletedChannels {
+    pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
+        let rows = self.channels.iter();
+        rows.map(|((topic, channel), row)| {
+            Row::Deleted(topic.clone(), channel.clone(), row.clone())
+        })
+    }
+
+    pub(super) fn load(&mut self, topic: String, channel: String, row: DeletedRow) {
+        let key = (topic, channel);
+        self.by_age.insert((row.at, key.clone()));
+        self.channels.insert(key, row);
+    }
+
+    /// The member has deleted this channel.
+    pub(super) fn insert(
+        &mut self,
+        topic: &str,
+        channel: &str,
+        member: Option<MemberId>,
+        at: UnixMillis,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        self.forget_old(at, log)?;
+        let key = (topic.to_string(), channel.to_string());
+        self.remove(&key, log)?;
+        let row = DeletedRow {
+            at,
+            members: member.into_iter().collect(),
+        };
+        log.insert(&Row::Deleted(key.0.clone(), key.1.clone(), row.clone()))?;
+        self.load(key.0, key.1, row);
+        Ok(())
+    }
+
+    /// Whether another member has deleted this channel a moment ago, and this one asks for the
+    /// first time.
+    pub(super) fn asked_again(
+        &mut self,
+        topic: &str,
+        channel: &str,
+        member: Option<MemberId>,
+        at: UnixMillis,
+        log: &mut RowLog,
+    ) -> Result<bool> {
+        let key = (topic.to_string(), channel.to_string());
+        let Some((row, member)) = self.channels.get_mut(&key).zip(member) else {
+            return Ok(false);
+        };
+        let Err(position) = row.members.binary_search(&member) else {
+            return Ok(false);
+        };
+        if at.abs_diff(row.at) > REMEMBERED {
+            return Ok(false);
+        }
+        let of = |row: &DeletedRow| Row::Deleted(key.0.clone(), key.1.clone(), row.clone());
+        let old = of(row);
+        row.members.insert(position, member);
+        log.replace(&old, &of(row))?;
+        Ok(true)
+    }
+
+    fn forget_old(&mut self, now: UnixMillis, log: &mut RowLog) -> Result<()> {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            let Some((at, key)) = self.by_age.first() else {
+                break;
+            };
+            if now.abs_diff(*at) <= REMEMBERED && self.channels.len() < MOST {
+                break;
+            }
+            let key = key.clone();
+            self.remove(&key, log)?;
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, key: &Channel, log: &mut RowLog) -> Result<()> {
+        if let Some(row) = self.channels.remove(key) {
+            self.by_age.remove(&(row.at, key.clone()));
+            log.remove(&Row::Deleted(key.0.clone(), key.1.clone(), row))?;
+        }
+        Ok(())
+    }
+}

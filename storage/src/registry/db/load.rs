@@ -1,0 +1,406 @@
+//! A registry as rows and as packed topics, and back: what disk and snapshots hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::number_pool::NumberPool;
+use super::topic::Topic;
+use super::{Attachment, Producer, RegistrationDb};
+use crate::encoding::{decode, encode};
+use crate::error::{Error, Result};
+use crate::registry::rows::{
+    AttachmentNumber, MemberRow, ProducerNumber, Row, Start, TopicFact, row_hash,
+};
+use crate::registry::values::{MemberId, UnixMillis, is_ephemeral};
+
+/// Numbers are given out smallest first, so none is nearly as large.
+const LARGEST_NUMBER: u32 = 1 << 26;
+
+/// A topic as one value: claims name channels by their place.
+#[derive(Serialize, Deserialize)]
+struct PackedTopic {
+    channels: Vec<String>,
+    claims: Vec<PackedClaim>,
+    tombstones: Vec<(ProducerNumber, UnixMillis)>,
+    released: Vec<(ProducerNumber, Option<String>, UnixMillis)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct PackedClaim {
+    number: AttachmentNumber,
+    releasing: bool,
+    channels: Vec<u32>,
+}
+
+impl RegistrationDb {
+    /// Every fact of the registry, parents before children: loading them in this order, or in
+    /// the order of their keys, gives the same registry back.
+    pub fn rows(&self) -> impl Iterator<Item = Row> {
+        let topics = self.topics.iter();
+        let of_topics = topics.flat_map(|(name, topic)| topic.facts(name));
+        self.rows_beside_topics().chain(of_topics)
+    }
+
+    /// The facts that belong to no topic.
+    pub(crate) fn rows_beside_topics(&self) -> impl Iterator<Item = Row> {
+        let members = self.members.iter().flat_map(|(id, member)| {
+            let known = (member.row != MemberRow::default()).then(|| member.row.clone());
+            let row = known.map(|row| Row::Member(*id, row));
+            let starts = member.starts.iter();
+            let starts = starts.map(|(incarnation, start)| Row::Start(*id, *incarnation, *start));
+            row.into_iter().chain(starts)
+        });
+        let producers = self.producers.iter();
+        let producers = producers.map(|(number, known)| Row::Producer(*number, known.row.clone()));
+        let attachments = self.attachments.iter();
+        let attachments = attachments
+            .map(|(number, attachment)| Row::Attachment(*number, attachment.row.clone()));
+        members
+            .chain(producers)
+            .chain(attachments)
+            .chain(self.deleted.rows())
+    }
+
+    /// All that belongs to a topic; `None` if it is not listed.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if it cannot be represented.
+    pub(crate) fn pack(&self, topic: &str) -> Result<Option<Vec<u8>>> {
+        let topic = self.topics.get(topic);
+        topic
+            .map(|topic| encode("a topic", &topic.packed()))
+            .transpose()
+    }
+
+    /// How many rows belong to a topic.
+    pub(crate) fn rows_of(&self, topic: &str) -> usize {
+        self.topics.get(topic).map_or(0, Topic::rows)
+    }
+
+    /// Builds a registry, with its indexes and its state hash, from stored rows in any order.
+    ///
+    /// # Errors
+    /// What the iterator gives, and [`Error::Encoding`] for a row that does not decode or that
+    /// refers to something that is not there.
+    pub fn from_rows(rows: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>>) -> Result<Self> {
+        let mut loader = Loader::default();
+        for row in rows {
+            let (key, value) = row?;
+            loader.row(&key, &value)?;
+        }
+        loader.finish()
+    }
+}
+
+impl Topic {
+    fn facts(&self, name: &str) -> impl Iterator<Item = Row> {
+        let topic = name.to_string();
+        let channels = self.channels.keys();
+        let channels =
+            channels.map(move |channel| Row::Channel(topic.clone(), channel.to_string()));
+        let topic = name.to_string();
+        let claims = self.claims.iter().flat_map(move |(number, claim)| {
+            let own = Row::TopicClaim(topic.clone(), *number, claim.releasing);
+            let (topic, number) = (topic.clone(), *number);
+            let channels = claim.channels();
+            let channels = channels
+                .map(move |channel| Row::ChannelClaim(topic.clone(), channel.to_string(), number));
+            std::iter::once(own).chain(channels)
+        });
+        let topic = name.to_string();
+        let tombstones = self.tombstones.iter();
+        let tombstones =
+            tombstones.map(move |(number, at)| Row::Tombstone(topic.clone(), *number, *at));
+        let topic = name.to_string();
+        let released = self.released.iter().map(move |((number, channel), at)| {
+            let topic = topic.clone();
+            match channel {
+                None => Row::TopicReleased(topic, *number, *at),
+                Some(channel) => Row::ChannelReleased(topic, channel.to_string(), *number, *at),
+            }
+        });
+        std::iter::once(Row::Topic(name.to_string()))
+            .chain(channels)
+            .chain(claims)
+            .chain(tombstones)
+            .chain(released)
+    }
+
+    fn packed(&self) -> PackedTopic {
+        let places: BTreeMap<&str, u32> =
+            self.channels.keys().map(|name| &**name).zip(0..).collect();
+        let claims = self.claims.iter().map(|(number, claim)| {
+            let channels = claim.channels();
+            PackedClaim {
+                number: *number,
+                releasing: claim.releasing,
+                channels: channels
+                    .filter_map(|channel| places.get(&**channel).copied())
+                    .collect(),
+            }
+        });
+        let released = self.released.iter().map(|((number, channel), at)| {
+            (*number, channel.as_ref().map(ToString::to_string), *at)
+        });
+        PackedTopic {
+            released: released.collect(),
+            channels: self.channels.keys().map(|name| name.to_string()).collect(),
+            claims: claims.collect(),
+            tombstones: self
+                .tombstones
+                .iter()
+                .map(|(number, at)| (*number, *at))
+                .collect(),
+        }
+    }
+}
+
+/// Puts a registry together. What refers to others waits until all are known.
+#[derive(Default)]
+pub(crate) struct Loader {
+    db: RegistrationDb,
+    scratch: Vec<u8>,
+    starts: Vec<(MemberId, u64, Start)>,
+    claims: Vec<(String, AttachmentNumber, bool)>,
+    channel_claims: Vec<(String, String, AttachmentNumber)>,
+    tombstones: Vec<(String, ProducerNumber, UnixMillis)>,
+    released: Vec<(String, Option<String>, ProducerNumber, UnixMillis)>,
+}
+
+impl Loader {
+    /// Takes a row.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if it does not decode.
+    pub(crate) fn row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let db = &mut self.db;
+        let hash = row_hash(key, value);
+        db.state_hash = db.state_hash.wrapping_add(hash);
+        let of_topic = match Row::decode(key, value)? {
+            Row::Member(member, row) => {
+                db.members.entry(member).or_default().row = row;
+                return Ok(());
+            }
+            Row::Start(member, incarnation, start) => {
+                self.starts.push((member, incarnation, start));
+                return Ok(());
+            }
+            Row::Producer(number, row) => {
+                db.numbers.insert(row.id.clone(), number);
+                let producer = Producer {
+                    row,
+                    attachments: BTreeMap::new(),
+                    leaving: 0,
+                };
+                db.producers.insert(number, producer);
+                return Ok(());
+            }
+            Row::Attachment(number, row) => {
+                let topics = BTreeSet::new();
+                db.attachments.insert(number, Attachment { row, topics });
+                return Ok(());
+            }
+            Row::Deleted(topic, channel, row) => {
+                db.deleted.load(topic, channel, row);
+                return Ok(());
+            }
+            Row::Topic(name) => name,
+            Row::Channel(topic, channel) => {
+                let entry = db.topics.entry(topic.as_str().into()).or_default();
+                entry.channels.insert(channel.into(), 0);
+                topic
+            }
+            Row::TopicClaim(topic, number, releasing) => {
+                self.claims.push((topic.clone(), number, releasing));
+                topic
+            }
+            Row::ChannelClaim(topic, channel, number) => {
+                self.channel_claims.push((topic.clone(), channel, number));
+                topic
+            }
+            Row::Tombstone(topic, number, at) => {
+                self.tombstones.push((topic.clone(), number, at));
+                topic
+            }
+            Row::TopicReleased(topic, number, at) => {
+                self.released.push((topic.clone(), None, number, at));
+                topic
+            }
+            Row::ChannelReleased(topic, channel, number, at) => {
+                self.released
+                    .push((topic.clone(), Some(channel), number, at));
+                topic
+            }
+        };
+        let topic = db.topics.entry(of_topic.as_str().into()).or_default();
+        topic.hash = topic.hash.wrapping_add(hash);
+        Ok(())
+    }
+
+    /// Takes a topic as [`RegistrationDb::pack`] gave it.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if it does not decode.
+    pub(crate) fn topic(&mut self, name: String, packed: &[u8]) -> Result<()> {
+        let packed: PackedTopic = decode("a topic", packed)?;
+        let mut topic = Topic::default();
+        let channels: Vec<Arc<str>> = packed.channels.into_iter().map(Arc::from).collect();
+        topic.channels = channels
+            .iter()
+            .map(|channel| (channel.clone(), 0))
+            .collect();
+        for claim in packed.claims {
+            let held = topic.claims.entry(claim.number).or_default();
+            held.releasing = claim.releasing;
+            for place in claim.channels {
+                let channel = channel_at(&channels, place)?;
+                topic.add_channel_claim(&name, claim.number, &channel, &mut self.scratch)?;
+            }
+        }
+        topic.tombstones = packed.tombstones.into_iter().collect();
+        for (number, channel, at) in packed.released {
+            topic.released.insert((number, channel.map(Arc::from)), at);
+        }
+        let mut hash: u128 = 0;
+        for row in topic.facts(&name) {
+            hash = hash.wrapping_add(row_hash(&row.key(), &row.value()?));
+        }
+        topic.hash = hash;
+        self.db.state_hash = self.db.state_hash.wrapping_add(topic.hash);
+        self.db.topics.insert(name.into(), topic);
+        Ok(())
+    }
+
+    /// The registry.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if something refers to what is not there.
+    pub(crate) fn finish(self) -> Result<RegistrationDb> {
+        let Loader {
+            mut db,
+            mut scratch,
+            ..
+        } = self;
+        for (member, incarnation, start) in self.starts {
+            let member = db.members.entry(member).or_default();
+            member.starts.insert(incarnation, start);
+        }
+        db.index_attachments()?;
+        for (topic, number, releasing) in self.claims {
+            let topic = db.topics.get_mut(topic.as_str());
+            let topic = topic.ok_or_else(|| dangling("a claim", "topic"))?;
+            topic.claims.entry(number).or_default().releasing = releasing;
+        }
+        for (name, channel, number) in self.channel_claims {
+            let topic = db.topics.get_mut(name.as_str());
+            let topic = topic.ok_or_else(|| dangling("a claim", "topic"))?;
+            let shared = topic.channels.get_key_value(channel.as_str());
+            let (shared, _) = shared.ok_or_else(|| dangling("a claim", "channel"))?;
+            let shared = shared.clone();
+            topic.add_channel_claim(&name, number, &shared, &mut scratch)?;
+        }
+        for (topic, number, at) in self.tombstones {
+            let topic = db.topics.get_mut(topic.as_str());
+            let topic = topic.ok_or_else(|| dangling("a tombstone", "topic"))?;
+            topic.tombstones.insert(number, at);
+        }
+        for (topic, channel, number, at) in self.released {
+            let topic = db.topics.get_mut(topic.as_str());
+            let topic = topic.ok_or_else(|| dangling("a released name", "topic"))?;
+            topic.released.insert((number, channel.map(Arc::from)), at);
+        }
+        db.index_claims()?;
+        Ok(db)
+    }
+}
+
+impl Topic {
+    fn add_channel_claim(
+        &mut self,
+        name: &str,
+        number: AttachmentNumber,
+        channel: &Arc<str>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<()> {
+        let claim = self.claims.get_mut(&number);
+        let claim = claim.ok_or_else(|| dangling("a claim of a channel", "claim of its topic"))?;
+        if claim.has(channel) {
+            return Err(dangling("a claim of a channel", "channel of its own"));
+        }
+        claim.names_mut(channel).insert(channel.clone(), |channel| {
+            TopicFact::ChannelClaim(channel, number).hash(name, scratch)
+        });
+        if is_ephemeral(channel)
+            && let Some(count) = self.channels.get_mut(channel)
+        {
+            *count += 1;
+        }
+        Ok(())
+    }
+}
+
+impl RegistrationDb {
+    fn index_attachments(&mut self) -> Result<()> {
+        let numbers = self.producers.keys().chain(self.attachments.keys());
+        if numbers
+            .max()
+            .is_some_and(|largest| *largest > LARGEST_NUMBER)
+        {
+            return Err(dangling("a number", "count of its kind"));
+        }
+        self.producer_numbers = NumberPool::with_taken(self.producers.keys().copied());
+        self.attachment_numbers = NumberPool::with_taken(self.attachments.keys().copied());
+        for (number, attachment) in &self.attachments {
+            let row = &attachment.row;
+            let producer = self.producers.get_mut(&row.producer);
+            let producer = producer.ok_or_else(|| dangling("an attachment", "producer"))?;
+            if row.leaving {
+                producer.leaving += 1;
+                self.leaving.insert(*number);
+                continue;
+            }
+            producer.attachments.insert(row.member, *number);
+            let member = self.members.entry(row.member).or_default();
+            member.attachments.insert((row.incarnation, *number));
+        }
+        Ok(())
+    }
+
+    /// Counts claims and channels, and has the attachments know their topics.
+    fn index_claims(&mut self) -> Result<()> {
+        for (name, topic) in &self.topics {
+            self.channel_count += topic.channels.len();
+            if !topic.released.is_empty() {
+                self.given_up.insert(name.clone());
+            }
+            for (number, claim) in &topic.claims {
+                let attachment = self.attachments.get_mut(number);
+                let attachment = attachment.ok_or_else(|| dangling("a claim", "attachment"))?;
+                attachment.topics.insert(name.clone());
+                self.claim_count += 1 + claim.len();
+                if claim.releasing && !attachment.row.leaving {
+                    self.releasing.insert((name.clone(), *number));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn channel_at(channels: &[Arc<str>], place: u32) -> Result<Arc<str>> {
+    let channel = usize::try_from(place)
+        .ok()
+        .and_then(|place| channels.get(place));
+    channel
+        .cloned()
+        .ok_or_else(|| dangling("a claim", "channel"))
+}
+
+fn dangling(what: &str, missing: &str) -> Error {
+    Error::Encoding {
+        what: "a registry",
+        reason: format!("{what} refers to a {missing} that is not there"),
+    }
+}

@@ -1,0 +1,165 @@
+//! What a member asks about its own attachments and claims: the recorded side of what it reconciles.
+
+use std::sync::Arc;
+
+use super::RegistrationDb;
+use crate::registry::values::{MemberId, ProducerId, UnixMillis, is_ephemeral};
+
+/// A topic, or a channel of it.
+pub type Name = (Arc<str>, Option<Arc<str>>);
+
+/// What is recorded of a producer at one member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recorded {
+    /// The incarnation of the member that recorded it.
+    pub incarnation: u64,
+    /// Whether the member said that it receives PINGs.
+    pub active: bool,
+}
+
+impl RegistrationDb {
+    /// The attachment of a producer at a member.
+    pub fn recorded(&self, member: MemberId, producer: &ProducerId) -> Option<Recorded> {
+        let number = self.attachment_of(Some(member), producer)?;
+        let row = &self.attachments.get(&number)?.row;
+        Some(Recorded {
+            incarnation: row.incarnation,
+            active: row.active,
+        })
+    }
+
+    /// Whether a producer's claim at a member is recorded.
+    pub fn is_recorded(
+        &self,
+        member: MemberId,
+        producer: &ProducerId,
+        topic: &str,
+        channel: Option<&str>,
+    ) -> bool {
+        let number = self.attachment_of(Some(member), producer);
+        let topic = self.topics.get(topic);
+        number
+            .zip(topic)
+            .is_some_and(|(number, topic)| topic.is_claimed_by(number, channel))
+    }
+
+    /// The registry's own copy of a name, which many can share.
+    pub fn shared_name(&self, topic: &str, channel: Option<&str>) -> Option<Name> {
+        let (name, topic) = self.topics.get_key_value(topic)?;
+        let channel = match channel {
+            Some(channel) => Some(topic.channels.get_key_value(channel)?.0.clone()),
+            None => None,
+        };
+        Some((name.clone(), channel))
+    }
+
+    /// The claims of a producer at a member that come behind this one, a topic's before those of
+    /// its channels; at most this many, and some only when there are more.
+    pub fn recorded_after(
+        &self,
+        member: MemberId,
+        producer: &ProducerId,
+        after: Option<&Name>,
+        most: usize,
+    ) -> Vec<Name> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let mut names = Vec::new();
+        let attachment = self.attachment_of(Some(member), producer);
+        let Some((number, attachment)) =
+            attachment.and_then(|number| Some((number, self.attachments.get(&number)?)))
+        else {
+            return names;
+        };
+        let add = |topic: &Arc<str>, channel: Option<&str>, names: &mut Vec<Name>| {
+            let claim = self
+                .topics
+                .get(topic)
+                .and_then(|topic| topic.claims.get(&number))
+                .filter(|claim| !claim.releasing);
+            let Some(claim) = claim else {
+                return;
+            };
+            if channel.is_none() {
+                names.push((topic.clone(), None));
+            }
+            let left = most.saturating_sub(names.len());
+            let channels = claim.channels_after(channel, left);
+            names.extend(
+                channels
+                    .into_iter()
+                    .map(|channel| (topic.clone(), Some(channel))),
+            );
+        };
+        let mut from = Unbounded;
+        if let Some((topic, channel)) = after {
+            from = Excluded(topic.clone());
+            if attachment.topics.contains(topic) {
+                // Behind the topic's own claim come its channels.
+                let channel = channel.as_deref().unwrap_or_default();
+                add(topic, Some(channel), &mut names);
+            }
+        }
+        for topic in attachment.topics.range((from, Unbounded)) {
+            if names.len() >= most {
+                break;
+            }
+            add(topic, None, &mut names);
+        }
+        names
+    }
+
+    /// Whether an UNREGISTER at a member changes something although nothing of the name is recorded
+    /// there: an attachment that is not present holds it, or it is an ephemeral name without claims.
+    pub fn release_matters(
+        &self,
+        member: MemberId,
+        producer: &ProducerId,
+        topic: &str,
+        channel: Option<&str>,
+    ) -> bool {
+        let held = self.held_without_presence(producer, topic, channel);
+        if held.iter().any(|(holder, _)| *holder != member) {
+            return true;
+        }
+        let Some(found) = self.topics.get(topic) else {
+            return false;
+        };
+        match channel {
+            None => is_ephemeral(topic) && found.claims.is_empty(),
+            Some(channel) => is_ephemeral(channel) && found.channels.get(channel) == Some(&0),
+        }
+    }
+
+    /// Attachments of a member from before this incarnation whose producers have had time since
+    /// the next start to come back: those that began at this time or before. At most this many.
+    pub fn abandoned(
+        &self,
+        member: MemberId,
+        incarnation: u64,
+        started_until: UnixMillis,
+        most: usize,
+    ) -> Vec<ProducerId> {
+        let Some(known) = self.members.get(&member) else {
+            return Vec::new();
+        };
+        let earlier = known.attachments.range(..(incarnation, 0));
+        let abandoned = earlier.take_while(|(recorded, _)| {
+            let start = known.starts.range(recorded + 1..).next();
+            start.is_some_and(|(_, start)| start.at <= started_until)
+        });
+        abandoned
+            .take(most)
+            .filter_map(|(_, number)| self.attachments.get(number))
+            .filter_map(|attachment| self.producers.get(&attachment.row.producer))
+            .map(|producer| producer.row.id.clone())
+            .collect()
+    }
+
+    /// How many attachments of a member are from before this incarnation.
+    pub fn inherited(&self, member: MemberId, incarnation: u64) -> usize {
+        let member = self.members.get(&member);
+        member.map_or(0, |member| {
+            member.attachments.range(..(incarnation, 0)).count()
+        })
+    }
+}

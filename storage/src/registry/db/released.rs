@@ -1,0 +1,266 @@
+//! Names that a producer gave up at a present member while other attachments of it still held them.
+//!
+//! nsqd tells all its lookupds, so normally the others follow within moments. One that does not,
+//! since its member died just then and nobody has noticed yet, must not keep the name listed: what
+//! is remembered here takes it when the member is found away, or restarts.
+
+use std::ops::Bound::{Excluded, Unbounded};
+use std::sync::Arc;
+
+use super::row_log::RowLog;
+use super::topic::{Released, Topic};
+use super::{Name, Note, RegistrationDb, Source};
+use crate::error::Result;
+use crate::registry::rows::{AttachmentNumber, ProducerNumber};
+use crate::registry::values::{MemberId, ProducerId, UnixMillis};
+
+/// Where a scan of [`RegistrationDb::expirable_names`] has got to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleasedCursor {
+    topic: Arc<str>,
+    last: Option<Released>,
+}
+
+/// A name that [`Event::ExpireName`](crate::registry::event::Event::ExpireName) would take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpirableName {
+    /// Who gave it up.
+    pub producer: ProducerId,
+    /// What was given up.
+    pub name: Name,
+    /// When.
+    pub released: UnixMillis,
+}
+
+impl RegistrationDb {
+    /// Names that were given up and are held by nobody but attachments that are not present. Looks
+    /// at `most` names behind the cursor; the second value is where to go on, if there are more.
+    pub fn expirable_names(
+        &self,
+        behind: Option<&ReleasedCursor>,
+        most: usize,
+    ) -> (Vec<ExpirableName>, Option<ReleasedCursor>) {
+        let mut found = Vec::new();
+        let mut looked = 0;
+        let begun = behind.map(|cursor| (cursor.topic.clone(), cursor.last.clone()));
+        let from = behind.map_or(Unbounded, |cursor| Excluded(cursor.topic.clone()));
+        let others = self.given_up.range((from, Unbounded));
+        for (name, last) in begun
+            .into_iter()
+            .chain(others.map(|name| (name.clone(), None)))
+        {
+            let Some(topic) = self.topics.get(&name) else {
+                continue;
+            };
+            let from = last.map_or(Unbounded, Excluded);
+            for (released, at) in topic.released.range((from, Unbounded)) {
+                if looked == most {
+                    let last = topic.released.range(..released).next_back();
+                    let last = last.map(|(released, _)| released.clone());
+                    return (found, Some(ReleasedCursor { topic: name, last }));
+                }
+                looked += 1;
+                found.extend(self.expirable_name(&name, topic, released, *at));
+            }
+        }
+        (found, None)
+    }
+
+    fn expirable_name(
+        &self,
+        name: &Arc<str>,
+        topic: &Topic,
+        (number, channel): &Released,
+        released: UnixMillis,
+    ) -> Option<ExpirableName> {
+        let taken = self.given_up_by(topic, *number, channel.as_deref(), released);
+        let producer = self.producers.get(number).filter(|_| !taken.is_empty())?;
+        Some(ExpirableName {
+            producer: producer.row.id.clone(),
+            name: (name.clone(), channel.clone()),
+            released,
+        })
+    }
+
+    pub(super) fn expire_name(
+        &mut self,
+        source: Source,
+        producer: &ProducerId,
+        (topic_name, channel): (&str, Option<&str>),
+        released: UnixMillis,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let number = self.numbers.get(producer).copied();
+        let found = self.topics.get(topic_name).zip(number);
+        let Some((topic, number)) = found else {
+            return Ok(());
+        };
+        let key = (number, channel.map(Arc::from));
+        if topic.released.get(&key) != Some(&released) {
+            return Ok(());
+        }
+        for (member, attachment) in self.given_up_by(topic, number, channel, released) {
+            self.release_claim(attachment, topic_name, channel, log)?;
+            source.note(member, log, || Note::Taken {
+                producer: producer.clone(),
+                name: Some((topic_name.into(), channel.map(Into::into))),
+            });
+        }
+        Ok(())
+    }
+
+    /// The attachments that hold a name of which its producer said, after they were last known to
+    /// be served, that it gave it up; none while a present one holds it.
+    fn given_up_by(
+        &self,
+        topic: &Topic,
+        number: ProducerNumber,
+        channel: Option<&str>,
+        released: UnixMillis,
+    ) -> Vec<(MemberId, AttachmentNumber)> {
+        let Some(producer) = self.producers.get(&number) else {
+            return Vec::new();
+        };
+        let mut found = Vec::new();
+        for (member, attachment) in &producer.attachments {
+            if !topic.is_claimed_by(*attachment, channel) {
+                continue;
+            }
+            if self.is_present(*attachment) {
+                return Vec::new();
+            }
+            if self.is_after_last_word(*attachment, released) {
+                found.push((*member, *attachment));
+            }
+        }
+        found
+    }
+
+    /// After a release: remembers it if another attachment of the producer still holds the name.
+    pub(super) fn remember_release(
+        &mut self,
+        source: Source,
+        producer: &ProducerId,
+        topic: &str,
+        channel: Option<&str>,
+        log: &mut RowLog,
+    ) {
+        let Some(number) = self.numbers.get(producer).copied() else {
+            return;
+        };
+        let Some((name, found)) = self.topics.get_key_value(topic) else {
+            return;
+        };
+        let name = name.clone();
+        let shared = match channel {
+            None => None,
+            Some(channel) => match found.channels.get_key_value(channel) {
+                Some((shared, _)) => Some(shared.clone()),
+                None => return,
+            },
+        };
+        if self.is_name_claimed(&name, number, channel)
+            && let Some(topic) = self.topics.get_mut(&name)
+        {
+            topic.set_released(&name, &(number, shared), Some(source.at), log);
+            self.given_up.insert(name);
+        }
+    }
+
+    /// After a channel was released: forgets what nobody holds any longer.
+    pub(super) fn forget_release(
+        &mut self,
+        name: &Arc<str>,
+        attachment: AttachmentNumber,
+        channel: &str,
+        log: &mut RowLog,
+    ) {
+        let attachment = self.attachments.get(&attachment);
+        let Some(number) = attachment.map(|attachment| attachment.row.producer) else {
+            return;
+        };
+        if self.is_name_claimed(name, number, Some(channel)) {
+            return;
+        }
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        topic.set_released(name, &(number, Some(channel.into())), None, log);
+        if topic.released.is_empty() {
+            self.given_up.remove(name);
+        }
+    }
+
+    /// After a topic was released: forgets what nobody holds any longer.
+    pub(super) fn forget_releases(
+        &mut self,
+        name: &Arc<str>,
+        number: ProducerNumber,
+        log: &mut RowLog,
+    ) {
+        let Some(topic) = self.topics.get(name) else {
+            return;
+        };
+        let mut gone = topic.released_by(number);
+        gone.retain(|(_, channel)| !self.is_name_claimed(name, number, channel.as_deref()));
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        for released in gone {
+            topic.set_released(name, &released, None, log);
+        }
+        if topic.released.is_empty() {
+            self.given_up.remove(name);
+        }
+    }
+
+    /// A channel is gone: forgets who gave it up.
+    pub(super) fn forget_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {
+        let Some(topic) = self.topics.get_mut(name) else {
+            return;
+        };
+        let of_channel = |released: &&Released| released.1.as_deref() == Some(channel);
+        let gone: Vec<Released> = topic.released.keys().filter(of_channel).cloned().collect();
+        for released in gone {
+            topic.set_released(name, &released, None, log);
+        }
+        if topic.released.is_empty() {
+            self.given_up.remove(name);
+        }
+    }
+
+    pub(super) fn is_name_claimed(
+        &self,
+        topic: &str,
+        number: ProducerNumber,
+        channel: Option<&str>,
+    ) -> bool {
+        let topic = self.topics.get(topic);
+        let producer = self.producers.get(&number);
+        topic.zip(producer).is_some_and(|(topic, producer)| {
+            let mut attachments = producer.attachments.values();
+            attachments.any(|number| topic.is_claimed_by(*number, channel))
+        })
+    }
+}
+
+impl Topic {
+    /// The producer has a name again, and with a channel its topic.
+    pub(super) fn claimed_again(
+        &mut self,
+        name: &Arc<str>,
+        number: ProducerNumber,
+        channel: Option<&str>,
+        log: &mut RowLog,
+    ) {
+        if self.released.contains_key(&(number, None)) {
+            self.set_released(name, &(number, None), None, log);
+        }
+        if let Some(channel) = channel {
+            let key = (number, Some(Arc::from(channel)));
+            if self.released.contains_key(&key) {
+                self.set_released(name, &key, None, log);
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! How the registry is stored on disk and in snapshots: ordered keys, small values. PURE.
+//!
+//! Every row is one fact. A key starts with a letter for its kind; names are ended
+//! by a zero byte (no valid name contains one) and numbers are big-endian, so that
+//! bytes sort as the values do. The sum of all row hashes is the state hash.
+
+use serde::{Deserialize, Serialize};
+
+use crate::encoding::{decode, encode};
+use crate::error::{Error, Result};
+use crate::registry::event::Refusal;
+use crate::registry::values::{MemberId, PeerInfo, ProducerId, UnixMillis};
+
+/// A producer's number: the smallest one free when it first attached, so it is the same at
+/// every member.
+pub type ProducerNumber = u32;
+
+/// An attachment's number, given in the same way. It stands for (producer, member) in the many
+/// claim rows, and for one attachment only: one that is made after a detach has another number
+/// while claims of the old one are still being removed.
+pub type AttachmentNumber = u32;
+
+/// A row that belongs to no topic, as it is written: `None` deletes the key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowChange {
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its new value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// One fact of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// `m member`: what is known about a member.
+    Member(MemberId, MemberRow),
+    /// `s member incarnation`: when that incarnation began; kept while attachments of earlier ones
+    /// are there.
+    Start(MemberId, u64, Start),
+    /// `p number`: which producer a number stands for.
+    Producer(ProducerNumber, ProducerRow),
+    /// `a number`: that a member has a session of a producer.
+    Attachment(AttachmentNumber, AttachmentRow),
+    /// `d topic channel`: a channel that was deleted a moment ago.
+    Deleted(String, String, DeletedRow),
+    /// `t topic`: the topic is listed.
+    Topic(String),
+    /// `c topic channel`: the channel is listed.
+    Channel(String, String),
+    /// `q topic number`: a claim of a topic; whether it is being released step by step.
+    TopicClaim(String, AttachmentNumber, bool),
+    /// `r topic channel number`: a claim of a channel.
+    ChannelClaim(String, String, AttachmentNumber),
+    /// `x topic number`: when the producer was tombstoned for the topic.
+    Tombstone(String, ProducerNumber, UnixMillis),
+    /// `u topic number`: when the producer gave up the topic at a present member, while others
+    /// still hold it.
+    TopicReleased(String, ProducerNumber, UnixMillis),
+    /// `v topic channel number`: the same for a channel.
+    ChannelReleased(String, String, ProducerNumber, UnixMillis),
+}
+
+/// What is known about a member.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberRow {
+    /// The newest incarnation that has proposed.
+    pub incarnation: u64,
+    /// The last batch of that incarnation that was applied.
+    pub sequence: u64,
+    /// What was refused in it, for a repeated batch.
+    pub refused: Vec<(u32, Refusal)>,
+    /// Set while the leader receives no keep-alives of it.
+    pub away: Option<Away>,
+    /// It has left the cluster; batches that arrive late are not applied.
+    pub removed: bool,
+}
+
+/// A member that the leader does not hear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Away {
+    /// When the leader noticed: its attachments are hidden when this is too long ago.
+    pub since: UnixMillis,
+    /// When it was last known to be alive.
+    pub last_heard: UnixMillis,
+}
+
+/// The beginning of an incarnation of a member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Start {
+    /// When its first batch was made.
+    pub at: UnixMillis,
+    /// When the incarnation before was last known to be alive; an estimate if the leader had not
+    /// missed it.
+    pub last_heard: UnixMillis,
+}
+
+/// A producer with at least one attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerRow {
+    /// What consumers dial.
+    pub id: ProducerId,
+    /// When its session at a present member ended last, if it has not attached anywhere since.
+    pub ended: Option<UnixMillis>,
+}
+
+/// "This member has at least one session of this producer."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentRow {
+    /// The producer.
+    pub producer: ProducerNumber,
+    /// The owner of the sessions.
+    pub member: MemberId,
+    /// The incarnation of the owner that recorded it.
+    pub incarnation: u64,
+    /// `ip:port` of the nsqd's end of the session that was recorded last.
+    pub remote_address: String,
+    /// What the nsqd said in IDENTIFY.
+    pub info: PeerInfo,
+    /// Whether the owner receives PINGs.
+    pub active: bool,
+    /// When the nsqd identified itself.
+    pub at: UnixMillis,
+    /// Its claims no longer count and are being removed step by step.
+    pub leaving: bool,
+}
+
+/// A channel that was deleted a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeletedRow {
+    /// When it was deleted.
+    pub at: UnixMillis,
+    /// The members at which the deletion was asked for, in ascending order.
+    pub members: Vec<MemberId>,
+}
+
+impl Row {
+    /// The row's key.
+    pub fn key(&self) -> Vec<u8> {
+        let key = KeyWriter::new;
+        match self {
+            Row::Member(member, _) => key(b'm').u64(*member).done(),
+            Row::Start(member, incarnation, _) => key(b's').u64(*member).u64(*incarnation).done(),
+            Row::Producer(number, _) => key(b'p').u32(*number).done(),
+            Row::Attachment(number, _) => key(b'a').u32(*number).done(),
+            Row::Deleted(topic, channel, _) => key(b'd').name(topic).name(channel).done(),
+            Row::Topic(topic) => TopicFact::Topic.key(topic),
+            Row::Channel(topic, channel) => TopicFact::Channel(channel).key(topic),
+            Row::TopicClaim(topic, number, releasing) => {
+                TopicFact::Claim(*number, *releasing).key(topic)
+            }
+            Row::ChannelClaim(topic, channel, number) => {
+                TopicFact::ChannelClaim(channel, *number).key(topic)
+            }
+            Row::Tombstone(topic, number, at) => TopicFact::Tombstone(*number, *at).key(topic),
+            Row::TopicReleased(topic, number, at) => {
+                TopicFact::Released(*number, None, *at).key(topic)
+            }
+            Row::ChannelReleased(topic, channel, number, at) => {
+                TopicFact::Released(*number, Some(channel), *at).key(topic)
+            }
+        }
+    }
+
+    /// The row's value; empty where the key says it all.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if the value cannot be represented.
+    pub fn value(&self) -> Result<Vec<u8>> {
+        match self {
+            Row::Member(_, row) => encode("a member row", row),
+            Row::Start(_, _, start) => encode("a start row", start),
+            Row::Producer(_, row) => encode("a producer row", row),
+            Row::Attachment(_, row) => encode("an attachment row", row),
+            Row::Deleted(_, _, row) => encode("a deleted row", row),
+            Row::TopicClaim(_, number, releasing) => {
+                Ok(TopicFact::Claim(*number, *releasing).value())
+            }
+            Row::Tombstone(_, _, at)
+            | Row::TopicReleased(_, _, at)
+            | Row::ChannelReleased(_, _, _, at) => Ok(at.to_be_bytes().to_vec()),
+            Row::Topic(_) | Row::Channel(..) | Row::ChannelClaim(..) => Ok(Vec::new()),
+        }
+    }
+
+    /// Reads a row back.
+    ///
+    /// # Errors
+    /// [`Error::Encoding`] if key or value is not one that this module writes.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Row> {
+        let (&kind, rest) = key.split_first().ok_or_else(|| bad_key(key))?;
+        let mut reader = KeyReader { key, rest };
+        let no_value = || match value {
+            [] => Ok(()),
+            _ => Err(bad_key(key)),
+        };
+        let row = match kind {
+            b'm' => Row::Member(reader.u64()?, decode("a member row", value)?),
+            b's' => Row::Start(reader.u64()?, reader.u64()?, decode("a start row", value)?),
+            b'p' => Row::Producer(reader.u32()?, decode("a producer row", value)?),
+            b'a' => Row::Attachment(reader.u32()?, decode("an attachment row", value)?),
+            b'd' => Row::Deleted(
+                reader.name()?,
+                reader.name()?,
+                decode("a deleted row", value)?,
+            ),
+            b't' => Row::Topic(reader.name()?),
+            b'c' => Row::Channel(reader.name()?, reader.name()?),
+            b'q' => {
+                let releasing = match value {
+                    [] => false,
+                    [1] => true,
+                    _ => return Err(bad_key(key)),
+                };
+                Row::TopicClaim(reader.name()?, reader.u32()?, releasing)
+            }
+            b'r' => Row::ChannelClaim(reader.name()?, reader.name()?, reader.u32()?),
+            b'x' | b'u' | b'v' => {
+                let at = <[u8; 8]>::try_from(value).map_err(|_| bad_key(key))?;
+                let (topic, at) = (reader.name()?, u64::from_be_bytes(at));
+                match kind {
+                    b'x' => Row::Tombstone(topic, reader.u32()?, at),
+                    b'u' => Row::TopicReleased(topic, reader.u32()?, at),
+                    _ => Row::ChannelReleased(topic, reader.name()?, reader.u32()?, at),
+                }
+            }
+            _ => return Err(bad_key(key)),
+        };
+        if matches!(kind, b't' | b'c' | b'r') {
+            no_value()?;
+        }
+        if !reader.rest.is_empty() {
+            return Err(bad_key(key));
+        }
+        Ok(row)
+    }
+}
+
+/// One fact below a topic, without copies of its names: there are millions of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TopicFact<'a> {
+    Topic,
+    Channel(&'a str),
+    Claim(AttachmentNumber, bool),
+    ChannelClaim(&'a str, AttachmentNumber),
+    Tombstone(ProducerNumber, UnixMillis),
+    Released(ProducerNumber, Option<&'a str>, UnixMillis),
+}
+
+impl TopicFact<'_> {
+    fn key(self, topic: &str) -> Vec<u8> {
+        let mut key = Vec::new();
+        self.write_key(topic, &mut key);
+        key
+    }
+
+    /// Replaces what is in `key`.
+    fn write_key(self, topic: &str, key: &mut Vec<u8>) {
+        key.clear();
+        let mut writer = KeyWriter(std::mem::take(key));
+        writer = match self {
+            TopicFact::Topic => writer.kind(b't').name(topic),
+            TopicFact::Channel(channel) => writer.kind(b'c').name(topic).name(channel),
+            TopicFact::Claim(number, _) => writer.kind(b'q').name(topic).u32(number),
+            TopicFact::ChannelClaim(channel, number) => {
+                writer.kind(b'r').name(topic).name(channel).u32(number)
+            }
+            TopicFact::Tombstone(number, _) => writer.kind(b'x').name(topic).u32(number),
+            TopicFact::Released(number, None, _) => writer.kind(b'u').name(topic).u32(number),
+            TopicFact::Released(number, Some(channel), _) => {
+                writer.kind(b'v').name(topic).name(channel).u32(number)
+            }
+        };
+        *key = writer.done();
+    }
+
+    fn value(self) -> Vec<u8> {
+        match self {
+            TopicFact::Claim(_, true) => vec![1],
+            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
+                at.to_be_bytes().to_vec()
+            }
+            TopicFact::Topic
+            | TopicFact::Channel(_)
+            | TopicFact::Claim(_, false)
+            | TopicFact::ChannelClaim(..) => Vec::new(),
+        }
+    }
+
+    /// What [`row_hash`] gives for its row; `scratch` is overwritten.
+    pub(crate) fn hash(self, topic: &str, scratch: &mut Vec<u8>) -> u128 {
+        self.write_key(topic, scratch);
+        match self {
+            TopicFact::Claim(_, true) => row_hash(scratch, &[1]),
+            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
+                row_hash(scratch, &at.to_be_bytes())
+            }
+            TopicFact::Topic
+            | TopicFact::Channel(_)
+            | TopicFact::Claim(_, false)
+            | TopicFact::ChannelClaim(..) => row_hash(scratch, &[]),
+        }
+    }
+}
+
+/// The share of one row in the state hash.
+///
+/// XXH3 with 128 bits (a fixed, published function) over the key's length, the key and the value.
+pub fn row_hash(key: &[u8], value: &[u8]) -> u128 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&(key.len() as u64).to_be_bytes());
+    hasher.update(key);
+    hasher.update(value);
+    hasher.digest128()
+}
+
+fn bad_key(key: &[u8]) -> Error {
+    Error::Encoding {
+        what: "a registry row",
+        reason: format!("no row has the key {}", key.escape_ascii()),
+    }
+}
+
+struct KeyWriter(Vec<u8>);
+
+impl KeyWriter {
+    fn new(kind: u8) -> Self {
+        KeyWriter(vec![kind])
+    }
+
+    fn kind(mut self, kind: u8) -> Self {
+        self.0.push(kind);
+        self
+    }
+
+    fn name(mut self, name: &str) -> Self {
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.push(0);
+        self
+    }
+
+    fn u32(mut self, number: u32) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn u64(mut self, number: u64) -> Self {
+        self.0.extend_from_slice(&number.to_be_bytes());
+        self
+    }
+
+    fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+struct KeyReader<'a> {
+    key: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl KeyReader<'_> {
+    fn name(&mut self) -> Result<String> {
+        let end = self.rest.iter().position(|byte| *byte == 0);
+        let (name, rest) = end
+            .map(|end| (&self.rest[..end], &self.rest[end + 1..]))
+            .ok_or_else(|| bad_key(self.key))?;
+        self.rest = rest;
+        String::from_utf8(name.to_vec()).map_err(|_| bad_key(self.key))
+    }
+
+    fn u32(&mut self) -> Result<u32> {
+        self.number().map(u32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64> {
+        self.number().map(u64::from_be_bytes)
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let (number, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or_else(|| bad_key(self.key))?;
+        self.rest = rest;
+        Ok(*number)
+    }
+}

@@ -1,0 +1,370 @@
+//! The registry on disk, written behind, in a table per *generation*.
+//!
+//! A topic with all that belongs to it is one value (`topic_pieces`); the other rows are values of
+//! their own. What an event changed is written later, in one batch with what others changed and
+//! with the head row: how far was applied, and the state hash that results. Until then it is only
+//! remembered which topics and rows that is (`unwritten`). Installing a snapshot writes a new
+//! generation beside the current one and then, in one write, makes it the current one. So a crash
+//! finds the old registry or the new one, never half of either.
+//!
+//! Nothing here is synced except where it says so: the log replays what is missing. So what the
+//! log may purge has to be written first ([`RegistrationStore::write`]); it deletes nothing before
+//! a sync.
+
+mod sweeper;
+mod topic_pieces;
+mod unwritten;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::disk::record_file::{seal, unseal};
+use crate::encoding::{decode, encode};
+use crate::error::{Error, Result};
+use crate::registry::db::{Change as RegistryChange, Loader, RegistrationDb};
+use crate::store::sled_engine::{Change, Engine, Table, guarded};
+use sweeper::Sweeper;
+use topic_pieces::Assembly;
+use unwritten::{Since, Taken, Unwritten};
+
+/// How far was applied and what came out. No row's key begins with this letter.
+const HEAD_KEY: &[u8] = b"h";
+
+/// Which generation counts.
+const CURRENT_KEY: &[u8] = b"generation";
+
+const SNAPSHOT_KEY: &[u8] = b"snapshot";
+
+/// A generation's table is named so, then its number.
+const TABLE_PREFIX: &str = "registrations-";
+
+/// A batch holds up everyone else who writes, so an installation takes small ones.
+const BATCH_VALUES: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// The registry on disk. A clone is another handle on the same.
+#[derive(Clone)]
+pub struct RegistrationStore(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    meta: Table,
+    /// Held while something is noted or written.
+    current: Mutex<Current>,
+    sweeper: Sweeper,
+}
+
+struct Current {
+    generation: Option<Generation>,
+    unwritten: Unwritten,
+    /// Whether generations may be lying about that nobody needs.
+    sweep: bool,
+}
+
+struct Generation {
+    number: u64,
+    rows: Table,
+}
+
+/// A registry as it was read from disk.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The registry.
+    pub db: RegistrationDb,
+    /// The mark that came with the last [`apply`](RegistrationStore::apply) or
+    /// [`install`](RegistrationStore::install).
+    pub mark: Vec<u8>,
+}
+
+impl RegistrationStore {
+    pub(crate) fn open(engine: &Engine) -> Result<RegistrationStore> {
+        guarded(engine.data_path(), || {
+            let meta = engine.table("registrations")?;
+            let generation = match read_sealed(engine.data_path(), &meta, CURRENT_KEY)? {
+                None => None,
+                Some(number) => {
+                    let number = decode("the generation", &number)?;
+                    Some(Generation::open(engine, number)?)
+                }
+            };
+            Ok(RegistrationStore(Arc::new(Inner {
+                engine: engine.clone(),
+                meta,
+                // Not swept before the first write: until then someone may still
+                // find that the store is damaged, and nothing is deleted then.
+                current: Mutex::new(Current {
+                    generation,
+                    unwritten: Unwritten::default(),
+                    sweep: true,
+                }),
+                sweeper: Sweeper::default(),
+            })))
+        })
+    }
+
+    /// Whether nothing was applied yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.current().generation.is_none()
+    }
+
+    /// The registry and its mark; `None` if nothing was applied yet.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if rows are missing or changed, [`Error::Io`] if reading fails.
+    pub fn load(&self) -> Result<Option<Loaded>> {
+        let current = self.0.current();
+        let Some(generation) = &current.generation else {
+            return Ok(None);
+        };
+        let data_path = self.0.engine.data_path();
+        guarded(data_path, || {
+            let head = read_sealed(data_path, &generation.rows, HEAD_KEY)?
+                .ok_or_else(|| Error::corrupt(data_path, "the registry has no head row"))?;
+            let (mark, state_hash): (Vec<u8>, u128) = decode("the registry's head", &head)?;
+            let mut loader = Loader::default();
+            let mut assembly = Assembly::default();
+            for pair in generation.rows.range(b"", None) {
+                let (key, value) = pair?;
+                if key == HEAD_KEY {
+                    continue;
+                }
+                match topic_pieces::is_piece(&key) {
+                    true => match assembly.push(&key, &value) {
+                        Ok(Some((name, topic))) => loader.topic(name, &topic),
+                        Ok(None) => Ok(()),
+                        Err(error) => Err(error),
+                    },
+                    false => loader.row(&key, &value),
+                }
+                .map_err(|error| in_registry(data_path, error))?;
+            }
+            let db = assembly.finish().and_then(|()| loader.finish());
+            let db = db.map_err(|error| in_registry(data_path, error))?;
+            if db.state_hash() != state_hash {
+                let what = "rows of the registry are missing or changed";
+                return Err(Error::corrupt(data_path, what));
+            }
+            Ok(Some(Loaded { db, mark }))
+        })
+    }
+
+    /// Takes note of what changed in this registry, which has applied the log up to where the
+    /// mark says. They come to disk with the mark, now or later.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if what waited cannot be written; the member must stop then.
+    pub fn apply(
+        &self,
+        db: &RegistrationDb,
+        changes: Vec<RegistryChange>,
+        mark: &[u8],
+    ) -> Result<()> {
+        let mut current = self.0.current();
+        current.unwritten.note(changes, mark);
+        match current.unwritten.is_due(db) {
+            true => self.0.write(&mut current, db),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what waits; this is the registry that [`apply`](Self::apply) was last called with,
+    /// and nothing has changed in it since. Not synced.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn write(&self, db: &RegistrationDb) -> Result<()> {
+        self.0.write(&mut self.0.current(), db)
+    }
+
+    /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written; which of the two a restart finds is unknown then.
+    pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
+        let inner = &*self.0;
+        let mut current = inner.current();
+        let next = inner.write_generation(&current, db, mark)?;
+        current.unwritten = Unwritten::default();
+        inner.set_current(&mut current, next)?;
+        inner.engine.sync()?;
+        current.sweep = true;
+        inner.sweep_once(&mut current);
+        Ok(())
+    }
+
+    /// Remembers, durably, what the last snapshot was; everything written so far is durable
+    /// then, too.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn set_snapshot_mark(&self, bytes: &[u8]) -> Result<()> {
+        let sealed = seal(SNAPSHOT_KEY, bytes);
+        self.0.meta.insert(SNAPSHOT_KEY, sealed)?;
+        self.0.engine.sync()
+    }
+
+    /// What [`set_snapshot_mark`](Self::set_snapshot_mark) was given last.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
+    pub fn snapshot_mark(&self) -> Result<Option<Vec<u8>>> {
+        read_sealed(self.0.engine.data_path(), &self.0.meta, SNAPSHOT_KEY)
+    }
+
+    /// Ends the deletion of old generations; it goes on when the store is opened again.
+    pub(crate) fn shut_down(&self) {
+        self.0.sweeper.stop();
+    }
+}
+
+impl Inner {
+    fn current(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was taken and not written is in no table and not waiting either: after a failure
+    /// nothing may be written any more.
+    fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
+        let outcome = self.write_taken(current, db);
+        self.engine.stop_if_failed(outcome)?;
+        self.sweep_once(current);
+        Ok(())
+    }
+
+    fn write_taken(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
+        let Some(Taken { mark, topics, rows }) = current.unwritten.take() else {
+            return Ok(());
+        };
+        let mut batch: Vec<Change> = rows.into_iter().collect();
+        for (topic, since) in &topics {
+            let first = match (&current.generation, since) {
+                (Some(generation), Since::Before) => {
+                    generation.rows.get(&topic_pieces::first_key(topic))?
+                }
+                _ => None,
+            };
+            let packed = db.pack(topic)?;
+            topic_pieces::replace(topic, first.as_deref(), packed.as_deref(), &mut batch);
+        }
+        batch.push(head(&mark, db.state_hash())?);
+        match &current.generation {
+            Some(generation) => generation.rows.batch(batch)?,
+            None => {
+                let first = self.next_generation(current)?;
+                first.rows.batch(batch)?;
+                // Second: what is the current generation must have its head.
+                self.set_current(current, first)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A generation that nobody has written to, not even an interrupted installation.
+    fn next_generation(&self, current: &Current) -> Result<Generation> {
+        let names = self.engine.table_names();
+        let used = names.iter().filter_map(|name| number_of(name));
+        let last = used
+            .chain(current.generation.as_ref().map(|current| current.number))
+            .max();
+        Generation::open(&self.engine, last.map_or(1, |last| last + 1))
+    }
+
+    /// Writes the registry to a new generation and makes it durable.
+    fn write_generation(
+        &self,
+        current: &Current,
+        db: &RegistrationDb,
+        mark: &[u8],
+    ) -> Result<Generation> {
+        let next = self.next_generation(current)?;
+        let mut batch: Vec<Change> = Vec::new();
+        let mut bytes = 0;
+        let mut add = |changes: &mut Vec<Change>| {
+            let lengths = changes
+                .iter()
+                .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
+            bytes += lengths.sum::<usize>();
+            batch.append(changes);
+            if batch.len() < BATCH_VALUES && bytes < BATCH_BYTES {
+                return Ok(());
+            }
+            bytes = 0;
+            next.rows.batch(batch.drain(..))
+        };
+        for row in db.rows_beside_topics() {
+            add(&mut vec![(row.key(), Some(row.value()?))])?;
+        }
+        for topic in db.topics() {
+            let mut pieces = Vec::new();
+            topic_pieces::replace(topic, None, db.pack(topic)?.as_deref(), &mut pieces);
+            add(&mut pieces)?;
+        }
+        batch.push(head(mark, db.state_hash())?);
+        next.rows.batch(batch)?;
+        self.engine.sync()?;
+        Ok(next)
+    }
+
+    fn set_current(&self, current: &mut Current, generation: Generation) -> Result<()> {
+        let number = encode("the generation", &generation.number)?;
+        self.meta.insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
+        current.generation = Some(generation);
+        Ok(())
+    }
+
+    /// Has all other generations deleted, in the background.
+    fn sweep_once(&self, current: &mut Current) {
+        if !std::mem::take(&mut current.sweep) {
+            return;
+        }
+        let kept = current.generation.as_ref().map(|current| current.number);
+        let mut names = self.engine.table_names();
+        names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
+        if let Err(error) = self.sweeper.sweep(&self.engine, names) {
+            // They are only in the way.
+            tracing::warn!(%error, "old rows of the registry stay until the next start");
+        }
+    }
+}
+
+impl Generation {
+    fn open(engine: &Engine, number: u64) -> Result<Generation> {
+        let rows = engine.table(&format!("{TABLE_PREFIX}{number}"))?;
+        Ok(Generation { number, rows })
+    }
+}
+
+/// The generation that a table of this name holds.
+fn number_of(name: &str) -> Option<u64> {
+    name.strip_prefix(TABLE_PREFIX)?.parse().ok()
+}
+
+/// What a registry is encoded in is checked on its own only when it is loaded.
+fn in_registry(data_path: &Path, error: Error) -> Error {
+    match error {
+        Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),
+        other => other,
+    }
+}
+
+fn head(mark: &[u8], state_hash: u128) -> Result<Change> {
+    let head = encode("the registry's head", &(mark, state_hash))?;
+    Ok((HEAD_KEY.to_vec(), Some(seal(HEAD_KEY, &head))))
+}
+
+fn read_sealed(data_path: &Path, table: &Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Some(sealed) = table.get(key)? else {
+        return Ok(None);
+    };
+    match unseal(key, &sealed) {
+        Ok(bytes) => Ok(Some(bytes.to_vec())),
+        Err(damage) => {
+            let name = key.escape_ascii();
+            let what = format!("the registry's `{name}` {damage}");
+            Err(Error::corrupt(data_path, what))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
