@@ -1,9 +1,10 @@
-//! What goes back over HTTP: status, headers and body as upstream's.
+//! Builds responses with nsqlookupd's statuses, headers and bodies.
 
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::http::error::HttpError;
@@ -23,15 +24,12 @@ const NSQ_VERSION: HeaderValue = HeaderValue::from_static("nsq; version=1.0");
 const CONSISTENCY: HeaderName = HeaderName::from_static("x-raftlookupd-consistency");
 const STALENESS: HeaderName = HeaderName::from_static("x-raftlookupd-staleness-ms");
 
-/// An answer on its way.
-pub(super) struct Answer(Response<Body>);
-
-/// Whose answer it is.
-#[derive(Debug, Clone, Copy)]
-struct Endpoint(&'static str);
+/// The answer to a request.
+#[derive(Debug)]
+pub(super) struct Answer(Response);
 
 impl Answer {
-    /// A JSON body of any status.
+    /// 200 with a JSON body.
     ///
     /// # Errors
     /// [`HttpError::Internal`] if the body cannot be written as JSON.
@@ -40,7 +38,7 @@ impl Answer {
         Ok(Answer::nsq(StatusCode::OK, Body::from(body)).with(header::CONTENT_TYPE, JSON))
     }
 
-    /// A JSON body that was built elsewhere.
+    /// 200 with a JSON body that was built page by page.
     pub(super) fn long(body: LongBody) -> Answer {
         Answer::nsq(StatusCode::OK, Body::new(body)).with(header::CONTENT_TYPE, JSON)
     }
@@ -50,7 +48,7 @@ impl Answer {
         Answer::nsq(StatusCode::OK, Body::empty())
     }
 
-    /// Plain text, without upstream's own header.
+    /// Plain text, without nsqlookupd's own header.
     pub(super) fn text(body: impl Into<Body>) -> Answer {
         Answer(Response::new(body.into())).with(header::CONTENT_TYPE, TEXT)
     }
@@ -60,12 +58,12 @@ impl Answer {
         Answer(Response::new(Body::from(text))).with(header::CONTENT_TYPE, OPEN_METRICS)
     }
 
-    /// A page for people.
+    /// A page for a browser.
     pub(super) fn html(body: &'static str) -> Answer {
         Answer(Response::new(Body::from(body))).with(header::CONTENT_TYPE, HTML)
     }
 
-    /// A profile for `go tool pprof`, with the headers of Go's programs.
+    /// A profile for `go tool pprof`, with the headers that Go programs send.
     pub(super) fn profile(name: &str, profile: Vec<u8>) -> Answer {
         let answer = Answer(Response::new(Body::from(profile)))
             .with(header::CONTENT_TYPE, BYTES)
@@ -76,7 +74,7 @@ impl Answer {
         }
     }
 
-    /// What methods there are; nothing is said of none.
+    /// The answer to OPTIONS: the allowed methods, if any.
     pub(super) fn options(allow: &'static str) -> Answer {
         let answer = Answer(Response::new(Body::empty()));
         match allow {
@@ -85,57 +83,30 @@ impl Answer {
         }
     }
 
-    /// The same request at another path.
-    pub(super) fn redirect(method: &Method, path: &str, query: Option<&str>) -> Answer {
-        let location = match query {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_string(),
-        };
-        let Ok(value) = HeaderValue::from_str(&location) else {
+    /// Redirects to the same request at another path.
+    pub(super) fn redirect(method: &Method, location: &str) -> Answer {
+        let Ok(value) = HeaderValue::from_str(location) else {
             return HttpError::NotFound.into();
         };
-        let get = method == Method::GET;
-        let (status, body) = if get {
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(header::LOCATION, value);
+        if method == Method::GET {
+            headers.insert(header::CONTENT_TYPE, HTML);
             let link = location.replace('&', "&amp;");
             let body = format!("<a href=\"{link}\">Moved Permanently</a>.\n\n");
-            (StatusCode::MOVED_PERMANENTLY, Body::from(body))
+            *response.body_mut() = Body::from(body);
+            *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
         } else {
-            (StatusCode::TEMPORARY_REDIRECT, Body::empty())
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        let answer = Answer(response).with(header::LOCATION, value);
-        if get {
-            answer.with(header::CONTENT_TYPE, HTML)
-        } else {
-            answer
+            *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
         }
+        Answer(response)
     }
 
     /// Marks an answer that may miss the changes of this last time.
     pub(super) fn stale(self, staleness: Duration) -> Answer {
         self.with(CONSISTENCY, HeaderValue::from_static("stale"))
             .with(STALENESS, HeaderValue::from(staleness.as_millis() as u64))
-    }
-
-    /// The answer of the endpoint at this path.
-    pub(super) fn of_endpoint(mut self, path: &'static str) -> Answer {
-        self.0.extensions_mut().insert(Endpoint(path));
-        self
-    }
-
-    /// The path of the endpoint whose answer it is, or `other`.
-    pub(super) fn endpoint(&self) -> &'static str {
-        let endpoint = self.0.extensions().get::<Endpoint>();
-        endpoint.map_or("other", |endpoint| endpoint.0)
-    }
-
-    pub(super) fn status(&self) -> u16 {
-        self.0.status().as_u16()
-    }
-
-    pub(super) fn into_response(self) -> Response<Body> {
-        self.0
     }
 
     fn nsq(status: StatusCode, body: Body) -> Answer {
@@ -147,6 +118,18 @@ impl Answer {
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
         self.0.headers_mut().insert(name, value);
         self
+    }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        self.0
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        Answer::from(self).0
     }
 }
 

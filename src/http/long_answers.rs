@@ -22,7 +22,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
-use crate::http::client::Client;
+use crate::http::connection::client::Client;
 
 /// Unit of allocation, sending and accounting.
 const CHUNK: usize = 64 << 10;

@@ -1,45 +1,41 @@
-//! How fresh a read must be, and what happens when it cannot be.
+//! Gives a read the registry as fresh as the client wants it, or says that it may be stale.
 
 use std::time::{Duration, Instant};
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use raftlookupd_raft::Registry;
 use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
 use crate::context::Context;
 use crate::http::answer::Answer;
-use crate::http::client::Client;
+use crate::http::arguments::Arguments;
+use crate::http::connection::client::Client;
 use crate::http::error::HttpError;
 use crate::http::long_answers::{Page, Scope};
-use crate::http::query::Query;
 
-/// How long a read waits for a quorum: longer than an election takes, and with what it takes to
-/// answer no longer than a second.
+/// Deadline of a barrier: longer than an election takes, and short enough to answer within a second.
 pub(super) const BARRIER: Duration = Duration::from_millis(900);
 
-/// What a reader asks for with `?consistency=`.
+/// What a client wants of a read: the argument `consistency`.
+///
+/// As an extractor it ignores a query that cannot be parsed, since nsqlookupd reads no arguments at
+/// the endpoints that use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Consistency {
     /// Linearizable if there is a quorum, otherwise stale, and marked so.
     Default,
-    /// Linearizable or an error.
+    /// Linearizable, otherwise an error.
     Linearizable,
-    /// What this member knows.
+    /// What this member knows, without a barrier.
     Stale,
 }
 
 impl Consistency {
     /// # Errors
     /// [`HttpError::InvalidArg`] for any other word.
-    pub(super) fn of(query: Option<Query>) -> Result<Consistency, HttpError> {
-        query
-            .as_ref()
-            .map_or(Ok(Consistency::Default), Consistency::in_query)
-    }
-
-    /// # Errors
-    /// [`HttpError::InvalidArg`] for any other word.
-    pub(super) fn in_query(query: &Query) -> Result<Consistency, HttpError> {
-        match query.get("consistency") {
+    pub(super) fn of(arguments: &Arguments) -> Result<Consistency, HttpError> {
+        match arguments.get("consistency").as_deref() {
             None => Ok(Consistency::Default),
             Some("linearizable") => Ok(Consistency::Linearizable),
             Some("stale") => Ok(Consistency::Stale),
@@ -48,15 +44,29 @@ impl Consistency {
     }
 }
 
-/// A registry that is as fresh as was asked for and is possible.
+impl<S: Sync> FromRequestParts<S> for Consistency {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
+        let Some(query) = parts.uri.query() else {
+            return Ok(Consistency::Default);
+        };
+        let arguments = Arguments::parse(query).ok();
+        arguments.map_or(Ok(Consistency::Default), |arguments| {
+            Consistency::of(&arguments)
+        })
+    }
+}
+
+/// A registry as fresh as the client wants it and as the cluster allows.
 pub(super) struct Fresh {
     registry: Registry,
     lifetimes: Lifetimes,
-    /// Set if it is not known to be fresh.
+    /// Set if the registry may miss changes: those of this last time.
     staleness: Option<Duration>,
 }
 
-/// Makes a barrier, if one was asked for, at most this long.
+/// Makes a barrier with this deadline, unless the client wants none.
 ///
 /// # Errors
 /// [`HttpError::Loading`], [`HttpError::NoQuorum`].

@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::http::body;
-use crate::http::client::Client;
+use crate::http::connection::client::Client;
 use crate::http::error::HttpError;
 use crate::http::long_answers::{LongAnswers, Scope};
 

@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use crate::http::chunks::Chunks;
-use crate::http::head::{BodyLength, HeadReader, Malformed, Progress};
+use super::chunks::Chunks;
+use super::head::{BodyLength, HeadReader, Malformed, Progress};
 
 /// Read from the socket at once.
 const READ: usize = 8 * 1024;

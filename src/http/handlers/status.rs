@@ -1,11 +1,24 @@
-//! GET /cluster/status and /metrics: what operators want to know of this member and its cluster.
+//! Answers what operators ask about this member: /ping, /info, /cluster/status and /metrics.
 
+use std::collections::BTreeMap;
+
+use axum::extract::State;
 use raftlookupd_raft::{MemberStatus, Status};
 use serde::Serialize;
 
-use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::error::HttpError;
+use crate::http::router::Shared;
+
+/// GET /ping.
+pub(in crate::http) async fn ping() -> Answer {
+    Answer::text("OK")
+}
+
+/// GET /info: nsqlookupd's only field.
+pub(in crate::http) async fn info(State(context): State<Shared>) -> Result<Answer, HttpError> {
+    Answer::json(&BTreeMap::from([("version", &context.version)]))
+}
 
 #[derive(Serialize)]
 struct ClusterStatus {
@@ -40,9 +53,13 @@ struct Member {
     last_contact_ms: Option<u64>,
 }
 
+/// GET /cluster/status.
+///
 /// # Errors
 /// [`HttpError::Loading`].
-pub(super) async fn cluster_status(context: &Context) -> Result<Answer, HttpError> {
+pub(in crate::http) async fn cluster_status(
+    State(context): State<Shared>,
+) -> Result<Answer, HttpError> {
     let registry = context.registry().await?;
     let status: Status = registry.status();
     let totals = registry.read(|db| db.totals());
@@ -70,8 +87,8 @@ pub(super) async fn cluster_status(context: &Context) -> Result<Answer, HttpErro
     })
 }
 
-/// What Prometheus comes for; answers in every state of the member.
-pub(super) fn metrics(context: &Context) -> Answer {
+/// GET /metrics, for Prometheus; works in every state of the member.
+pub(in crate::http) async fn metrics(State(context): State<Shared>) -> Answer {
     let registry = context.registry.borrow().clone();
     context.metrics.connections("tcp", &context.tcp_slots);
     context.metrics.connections("http", &context.http_slots);

@@ -3,38 +3,53 @@
 //! Hyper does not read from the connection during that time: a client may close its sending side
 //! after the request and still read the answer.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use tokio::io::{Interest, Ready};
 use tokio::net::TcpStream;
+
+use crate::http::error::HttpError;
 
 /// How often a connection is checked that has become ready for another reason, such as the next
 /// request.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// The connection of a request.
+/// The connection that a request came from. Each request carries it as an extension.
 #[derive(Debug, Clone)]
-pub(super) struct Client(Weak<TcpStream>);
+pub(in crate::http) struct Client {
+    stream: Weak<TcpStream>,
+    remote: SocketAddr,
+}
 
 impl Client {
-    pub(super) fn new(stream: &Arc<TcpStream>) -> Self {
-        Client(Arc::downgrade(stream))
+    pub(super) fn new(stream: &Arc<TcpStream>, remote: SocketAddr) -> Self {
+        Client {
+            stream: Arc::downgrade(stream),
+            remote,
+        }
+    }
+
+    pub(in crate::http) fn remote(&self) -> SocketAddr {
+        self.remote
     }
 
     /// Resolves when the client has closed its sending side. Most clients have left then, but some
     /// still wait for the answer.
-    pub(super) async fn closed(&self) {
+    pub(in crate::http) async fn closed(&self) {
         self.until(Interest::READABLE, Ready::is_read_closed).await;
     }
 
     /// Resolves when the connection is broken, so that no answer can reach the client.
-    pub(super) async fn gone(&self) {
+    pub(in crate::http) async fn gone(&self) {
         self.until(Interest::WRITABLE, Ready::is_write_closed).await;
     }
 
     async fn until(&self, interest: Interest, condition: fn(Ready) -> bool) {
-        while let Some(stream) = self.0.upgrade() {
+        while let Some(stream) = self.stream.upgrade() {
             match stream.ready(interest).await {
                 Ok(ready) if !condition(ready) => {}
                 Ok(_) | Err(_) => return,
@@ -46,12 +61,22 @@ impl Client {
 
     /// A client on the other end of a connection.
     #[cfg(test)]
-    pub(super) async fn connected() -> (Client, Arc<TcpStream>, TcpStream) {
+    pub(in crate::http) async fn connected() -> (Client, Arc<TcpStream>, TcpStream) {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let dialled = TcpStream::connect(listener.local_addr().unwrap());
         let (dialled, accepted) = tokio::join!(dialled, listener.accept());
-        let stream = Arc::new(accepted.unwrap().0);
-        (Client::new(&stream), stream, dialled.unwrap())
+        let (stream, remote) = accepted.unwrap();
+        let stream = Arc::new(stream);
+        (Client::new(&stream, remote), stream, dialled.unwrap())
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Client {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
+        let client = parts.extensions.get::<Client>();
+        client.cloned().ok_or(HttpError::Internal)
     }
 }
 

@@ -1,4 +1,4 @@
-//! /debug/pprof: profiles for `go tool pprof`, at the paths where Go's programs have them.
+//! Answers /debug/pprof: profiles for `go tool pprof`, at the paths where Go programs have them.
 
 mod cpu;
 mod encode;
@@ -9,14 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
 use crate::http::answer::Answer;
-use crate::http::client::Client;
+use crate::http::arguments::Arguments;
+use crate::http::connection::client::Client;
 use crate::http::error::{HttpError, ProfileError};
-use crate::http::query::Query;
 
-/// How long a CPU profile takes, in seconds, if nothing is said; as Go has it.
+/// Default duration of a CPU profile in seconds, as in Go.
 const SECONDS: u64 = 30;
 
-/// How long it may take at most.
+/// Longest duration of a CPU profile in seconds.
 const MOST_SECONDS: u64 = 300;
 
 const INDEX: &str = "<!DOCTYPE html>
@@ -36,28 +36,30 @@ takes 200 MB of memory, of which 80 MB stay
 runtime, which this program does not have. Symbols are in the profiles.
 ";
 
-/// GET /debug/pprof: what there is.
-pub(super) fn index() -> Answer {
+/// GET /debug/pprof: the list of profiles.
+pub(in crate::http) async fn index() -> Answer {
     Answer::html(INDEX)
 }
 
 /// GET /debug/pprof/cmdline.
-pub(super) fn cmdline() -> Answer {
+pub(in crate::http) async fn cmdline() -> Answer {
     let words: Vec<_> = std::env::args_os().collect();
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     Answer::text(words.join(&0))
 }
 
-/// GET /debug/pprof/profile: takes as long as the caller wants, and then some to put names to
-/// addresses.
+/// GET /debug/pprof/profile. Takes as long as the client wants, and some more to resolve symbols.
 ///
 /// # Errors
 /// [`HttpError::Profile`].
-pub(super) async fn profile(query: &Query, client: &Client) -> Result<Answer, HttpError> {
-    let seconds = seconds(query).ok_or(ProfileError::Seconds)?;
+pub(in crate::http) async fn profile(
+    client: Client,
+    arguments: Arguments,
+) -> Result<Answer, HttpError> {
+    let seconds = seconds(&arguments).ok_or(ProfileError::Seconds)?;
     let profile = tokio::select! {
         profile = cpu::profile(Duration::from_secs(seconds)) => profile?,
-        // As Go does it: the next client can take a profile.
+        // As in Go. Otherwise the next client could not take a profile for up to five minutes.
         () = client.closed() => return Err(ProfileError::Left.into()),
     };
     Ok(Answer::profile("profile", profile))
@@ -67,12 +69,12 @@ pub(super) async fn profile(query: &Query, client: &Client) -> Result<Answer, Ht
 ///
 /// # Errors
 /// [`HttpError::Profile`].
-pub(super) async fn heap() -> Result<Answer, HttpError> {
+pub(in crate::http) async fn heap() -> Result<Answer, HttpError> {
     Ok(Answer::profile("heap", heap::profile().await?))
 }
 
-fn seconds(query: &Query) -> Option<u64> {
-    let Some(text) = query.get("seconds") else {
+fn seconds(arguments: &Arguments) -> Option<u64> {
+    let Some(text) = arguments.get("seconds") else {
         return Some(SECONDS);
     };
     let seconds = text.parse().ok();
@@ -101,7 +103,11 @@ mod tests {
             ("seconds=", None),
             ("seconds=99999999999999999999", None),
         ] {
-            assert_eq!(seconds(&Query::parse(query).unwrap()), expected, "{query}");
+            assert_eq!(
+                seconds(&Arguments::parse(query).unwrap()),
+                expected,
+                "{query}"
+            );
         }
     }
 }
