@@ -1,4 +1,4 @@
-//! What the reads answer, ready to be written as JSON: upstream's keys in upstream's order. PURE.
+//! Builds the JSON of short answers: nsqlookupd's keys in nsqlookupd's order. Pure.
 
 use std::collections::BTreeMap;
 

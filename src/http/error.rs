@@ -1,4 +1,4 @@
-//! Every error that HTTP can answer, and the one place that gives it a status and a message.
+//! Maps every error that HTTP can answer to its status and message; nothing else does.
 
 use raftlookupd_raft::Error;
 use raftlookupd_raft::storage::event::Refusal;
@@ -8,11 +8,11 @@ use crate::http::long_answers::NoAnswer;
 /// An answer that is an error: `{"message":"..."}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HttpError {
-    /// The query cannot be read: a bad percent escape, or a `;`.
+    /// Not readable: a bad percent escape, a `;` in the query, a body that breaks off.
     InvalidRequest,
-    /// An argument that must be there; its name in upper case.
+    /// A required argument is absent; its name in upper case.
     MissingArg(&'static str),
-    /// An argument whose value is not valid; its name in upper case.
+    /// The value of an argument is not valid; its name in upper case.
     InvalidArg(&'static str),
     /// The topic is not listed.
     TopicNotFound,
@@ -20,47 +20,47 @@ pub(crate) enum HttpError {
     ChannelNotFound,
     /// No such path.
     NotFound,
-    /// The path has other methods: these.
+    /// The path allows these methods only.
     MethodNotAllowed(&'static str),
-    /// What was sent is no value of the setting.
+    /// The body is not a value of the setting.
     InvalidValue,
-    /// What was sent is too long for a value, or nothing.
+    /// The body is empty, or too long for a value.
     ValueSize,
-    /// No profile for `go tool pprof`.
+    /// There is no profile for `go tool pprof`.
     Profile(ProfileError),
-    /// Nobody needs to send us so much.
+    /// The body exceeds the limit of size.
     BodyTooLarge,
-    /// It did not arrive.
+    /// The body did not arrive within its deadline.
     BodyTooSlow,
-    /// The member is starting, or not part of a cluster yet.
+    /// The member is starting, or not in a cluster yet.
     Loading,
-    /// No quorum: what was asked for was not done.
+    /// There is no quorum; nothing was changed.
     NoQuorum,
-    /// What was asked for may or may not be done, now or later.
+    /// The deadline passed after submission: the change may still be committed.
     OutcomeUnknown,
     /// Too many long answers are being built or sent.
     Busy,
     /// The answer does not fit into the memory for long answers.
     AnswerTooLarge,
-    /// A failure of ours.
+    /// A failure of this member.
     Internal,
 }
 
 /// Why there is no profile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProfileError {
-    /// It cannot take so long, or that is no number.
+    /// The duration is out of range, or not a number.
     Seconds,
-    /// Somebody else takes one.
+    /// Another CPU profile is being taken.
     CpuInUse,
-    /// Somebody else takes one.
+    /// Another heap profile is being taken.
     #[cfg(feature = "heap-profile")]
     HeapInUse,
     /// Allocations are not sampled.
     NoHeap,
     /// The client left before the profile was complete.
     Left,
-    /// A failure of ours, which the log has.
+    /// A failure of this member; the log has the reason.
     Failed,
 }
 
@@ -91,7 +91,7 @@ impl HttpError {
 }
 
 impl ProfileError {
-    /// In plain words, as Go's programs answer; the tool prints them.
+    /// In plain text, as Go programs answer; `go tool pprof` prints it.
     fn status_and_message(self) -> (u16, String) {
         let (status, message) = match self {
             ProfileError::Seconds => (400, "seconds must be a whole number from 1 to 300"),

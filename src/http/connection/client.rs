@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 
 use crate::http::error::HttpError;
 
-/// How often a connection is checked that has become ready for another reason, such as the next
+/// Pause before the next check after the socket became ready for another reason, such as the next
 /// request.
 const INTERVAL: Duration = Duration::from_millis(250);
 

@@ -84,7 +84,7 @@ fn topic_and_channel(arguments: &Arguments) -> Result<(String, String), HttpErro
 }
 
 async fn change(context: &Context, event: Event) -> Result<Answer, HttpError> {
-    tracing::info!(?event, "asked for over HTTP");
+    tracing::info!(?event, "change requested over HTTP");
     context.registry().await?.write(event, CHANGE).await?;
     Ok(Answer::empty())
 }

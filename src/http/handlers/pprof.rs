@@ -28,7 +28,7 @@ const INDEX: &str = "<!DOCTYPE html>
 <td>where this member spends CPU time; <code>seconds</code> from 1 to 300, one at a time; the first
 takes 200 MB of memory, of which 80 MB stay
 <tr><td><a href=\"/debug/pprof/heap\">heap</a>
-<td>who holds its memory: one allocation in 512 KiB is noted with its stack
+<td>where its memory was allocated: one allocation in 512 KiB is recorded with its stack
 <tr><td><a href=\"/debug/pprof/cmdline\">cmdline</a>
 <td>the command line, its words separated by NUL
 </table>

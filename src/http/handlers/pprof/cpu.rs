@@ -1,5 +1,5 @@
-//! Where the CPU time goes: a signal stops the running thread a hundred times in each second of
-//! CPU time, and its stack is noted.
+//! Takes CPU profiles: a signal interrupts the running thread a hundred times in each second of CPU
+//! time, and its stack is recorded.
 
 use std::time::Duration;
 
@@ -14,13 +14,13 @@ use crate::http::error::ProfileError;
 /// Stacks per second of CPU time, as Go's runtime takes them.
 const FREQUENCY: i32 = 100;
 
-/// Code that is not stopped while it may hold locks that walking a stack needs too.
+/// Code that is not sampled, since it may hold locks that unwinding a stack needs as well.
 const LEFT_ALONE: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
-/// The profiler's own calls, which would be the innermost of each stack.
+/// The profiler's own frames, the innermost of each stack, which readers drop.
 const PROFILER: &str = "perf_signal_handler|.*pprof::backtrace::.*";
 
-/// Watches the whole process for this time, or until the future is dropped.
+/// Samples the whole process for this time, or until the future is dropped.
 ///
 /// # Errors
 /// [`ProfileError::CpuInUse`], [`ProfileError::Failed`].
@@ -33,7 +33,7 @@ pub(super) async fn profile(duration: Duration) -> Result<Vec<u8>, ProfileError>
     profile.map_err(|error| failed(&error))?
 }
 
-/// A profile that is being taken; dropping it ends that.
+/// A profile that is being taken, until it is dropped.
 struct Running {
     guard: Option<ProfilerGuard<'static>>,
     runtime: Handle,
@@ -57,8 +57,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(guard) = self.guard.take() {
-            // The profiler resets all its tables, which takes too long for a thread that serves
-            // sockets.
+            // Resetting the profiler's tables takes too long for a thread that serves sockets.
             self.runtime.spawn_blocking(move || drop(guard));
         }
     }
@@ -82,7 +81,7 @@ fn finish(guard: &ProfilerGuard<'_>) -> Result<Vec<u8>, ProfileError> {
     encode(profile, PROFILER).map_err(|error| failed(&error))
 }
 
-/// Says which program this was; the tool shows it, and complains without.
+/// Adds the program's path, which `go tool pprof` shows, and warns about if it is missing.
 fn name_program(profile: &mut Profile) {
     let path = std::env::current_exe().unwrap_or_default();
     profile.mapping = vec![Mapping {

@@ -1,4 +1,4 @@
-//! The last touch to a profile, and its bytes.
+//! Encodes profiles for `go tool pprof`.
 
 use std::io::{Result, Write};
 
@@ -13,7 +13,7 @@ use pprof::protos::{Message, Profile};
 pub(super) fn encode(mut profile: Profile, drop_frames: &str) -> Result<Vec<u8>> {
     profile.drop_frames = intern(&mut profile, drop_frames);
     for mapping in &mut profile.mapping {
-        // Otherwise a tool that finds the program's file replaces our names by worse ones.
+        // Otherwise a tool that finds the program's file replaces our names with worse ones.
         mapping.has_functions = true;
         mapping.has_filenames = true;
         mapping.has_line_numbers = true;
@@ -29,7 +29,7 @@ pub(super) fn intern(profile: &mut Profile, text: &str) -> i64 {
     i64::try_from(profile.string_table.len() - 1).unwrap_or(0)
 }
 
-/// The reverse of [`encode`], for what comes from elsewhere.
+/// The reverse of [`encode`], for profiles made by a library.
 #[cfg(feature = "heap-profile")]
 pub(super) fn decode(bytes: &[u8]) -> Result<Profile> {
     let mut gzip = GzDecoder::new(Vec::new());

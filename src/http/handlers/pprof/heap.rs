@@ -1,4 +1,4 @@
-//! Who holds the memory, as jemalloc has noted it since the start.
+//! Takes heap profiles: the allocations that jemalloc has sampled since the start and that are live.
 
 #[cfg(feature = "heap-profile")]
 use super::{
@@ -7,11 +7,11 @@ use super::{
 };
 use crate::http::error::ProfileError;
 
-/// The allocator's own calls, which would be the innermost of each stack.
+/// The allocator's own frames, the innermost of each stack, which readers drop.
 #[cfg(feature = "heap-profile")]
 const ALLOCATOR: &str = "_rjem_.*|prof_.*|do_rallocx|.*tikv_jemallocator::Jemalloc.*|__rustc::.*";
 
-/// What is on the heap now, by the stacks that asked for it.
+/// The live allocations by the stacks that made them.
 ///
 /// # Errors
 /// [`ProfileError::NoHeap`].
@@ -20,14 +20,13 @@ pub(super) async fn profile() -> Result<Vec<u8>, ProfileError> {
     Err(ProfileError::NoHeap)
 }
 
-/// What is on the heap now, by the stacks that asked for it.
+/// The live allocations by the stacks that made them.
 ///
 /// # Errors
 /// [`ProfileError::NoHeap`], [`ProfileError::HeapInUse`], [`ProfileError::Failed`].
 #[cfg(feature = "heap-profile")]
 pub(super) async fn profile() -> Result<Vec<u8>, ProfileError> {
-    // There is none if jemalloc was told so by _RJEM_MALLOC_CONF=prof:false, or was compiled
-    // without our settings.
+    // Absent if _RJEM_MALLOC_CONF=prof:false is set, or jemalloc was built without our settings.
     let control = jemalloc_pprof::PROF_CTL.clone();
     let control = control.ok_or(ProfileError::NoHeap)?;
     let control = control.try_lock_owned();
