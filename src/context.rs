@@ -1,4 +1,4 @@
-//! What every connection and every HTTP request needs to know.
+//! Holds what all connections and HTTP requests share.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -58,6 +58,9 @@ impl Context {
     /// # Errors
     /// [`Error::Loading`].
     pub(crate) async fn registry(&self) -> Result<Registry> {
+        if let Some(registry) = &*self.registry.borrow() {
+            return Ok(registry.clone());
+        }
         let mut slot = self.registry.clone();
         let loaded = slot.wait_for(Option::is_some);
         let loaded = tokio::time::timeout(LOADING, loaded).await;
