@@ -85,7 +85,7 @@ impl Answer {
 
     /// Redirects to the same request at another path.
     pub(super) fn redirect(method: &Method, location: &str) -> Answer {
-        let Ok(value) = HeaderValue::from_str(location) else {
+        let Ok(value) = HeaderValue::from_bytes(location.as_bytes()) else {
             return HttpError::NotFound.into();
         };
         let mut response = Response::new(Body::empty());
