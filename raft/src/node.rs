@@ -2,11 +2,8 @@
 //!
 //! - `runtime`: the threads that all of it runs on.
 //! - `network`: openraft's way to the peers.
-//! - `peer_listener`, `peer_server`, `write_answers`, `read_answers`: what peers are answered.
+//! - `peer_service`: what peers are answered.
 
 pub(crate) mod network;
-pub(crate) mod peer_listener;
-pub(crate) mod peer_server;
-pub(crate) mod read_answers;
+pub(crate) mod peer_service;
 pub(crate) mod runtime;
-pub(crate) mod write_answers;

@@ -1,12 +1,17 @@
-//! Carries messages between members.
+//! Carries requests and responses between members: the only thing that crosses machines.
 //!
 //! - `message`: what members ask each other.
-//! - `frames`: connections that stay open and carry length-prefixed values.
+//! - `handshake`: who is at the two ends of a connection, agreed before anything else is read.
+//! - `frames`: numbered requests and responses on a connection.
+//! - `pool`: connections to peers, for long and for short messages.
 //! - `client`: calls a peer, with a deadline.
-//! - `write_lane`, `read_lane`: the client sides of writes and of read indexes.
+//! - `server`: answers peers; `seats` bounds the connections.
 
 pub(crate) mod client;
 pub(crate) mod frames;
+pub(crate) mod handshake;
 pub(crate) mod message;
-pub(crate) mod read_lane;
-pub(crate) mod write_lane;
+pub(crate) mod pool;
+pub(crate) mod rate_limit;
+pub(crate) mod seats;
+pub(crate) mod server;

@@ -27,12 +27,13 @@ use crate::members::membership::Membership;
 use crate::members::placement::take_place;
 use crate::members::removal::watch_removal;
 use crate::node::network::Network;
-use crate::node::peer_listener;
-use crate::node::peer_server::{PeerServer, Running};
+use crate::node::peer_service::{PeerService, Running};
 use crate::node::runtime::RaftRuntime;
 use crate::owner::SharedOwner;
 use crate::peer::client::PeerClient;
+use crate::peer::handshake::Me;
 use crate::peer::message::{Hello, LeaderLeaves, Promote};
+use crate::peer::server::Server;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
@@ -50,6 +51,10 @@ use crate::write::requests::Pending;
 
 /// How long a stopping leader waits for the others to take note.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// One part in so many of the connections to the peer port is for those that are not known as
+/// members; a member needs a handful.
+const GUESTS: usize = 4;
 
 /// A running member's share of the cluster. Cheap to clone.
 #[derive(Clone)]
@@ -242,17 +247,17 @@ impl Inner {
             instance: identity.instance,
             initial: config.forming.initial(),
         };
-        let peers = PeerClient::new()?;
-        let server = PeerServer::new(hello.clone());
+        let me = Arc::new(Me::new(&identity.name, identity.instance)?);
+        if let Some(own) = &identity.membership {
+            me.take_place(own.place());
+        }
+        let peers = PeerClient::new(me.clone());
+        let server = Server::new(PeerService::new(me.clone(), hello.clone()));
         let mut tasks = JoinSet::new();
         let (close_peers, closed) = watch::channel(false);
         let listener = into_tokio(config.peer_listener)?;
-        tasks.spawn(peer_listener::serve(
-            listener,
-            config.most_peer_connections,
-            server.clone(),
-            closed,
-        ));
+        let guests = config.most_peer_connections / GUESTS;
+        tasks.spawn(server.clone().serve(listener, guests.max(1), closed));
 
         let own = match identity.membership.clone() {
             Some(own) => own,
@@ -277,7 +282,7 @@ impl Inner {
                 own
             }
         };
-        let peers = peers.as_member(own.cluster, own.id);
+        me.take_place(own.place());
 
         let log = LogStore::new(store.log())?;
         let facts = log.facts();
@@ -298,7 +303,7 @@ impl Inner {
             facts: facts.clone(),
             contact: quorum_contact.clone(),
         };
-        let raft = Raft::new(own.id, raft_config, network, log, state_machine).await;
+        let raft = Raft::new(own.id, raft_config, network, log.clone(), state_machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
 
         let proposer = Proposer::start(raft.clone(), &mut tasks);
@@ -311,7 +316,7 @@ impl Inner {
             facts,
             state: state.clone(),
         };
-        let rounds = ReadRound::new(own.cluster, read_authority.clone(), clock.clone());
+        let rounds = ReadRound::new(read_authority.clone(), clock.clone(), peers.clone());
         let barrier = Barrier::start(rounds, link.clone(), state.clone(), &mut tasks);
         let parts = batcher::Parts {
             member: own.id,
@@ -335,11 +340,12 @@ impl Inner {
         let membership = Arc::new(membership);
         let leader_contact = Arc::new(LeaderContact::default());
         let keep_alives = Arc::new(KeepAlives::default());
-        server.run_as(Running {
+        server.service().run_as(Running {
             cluster: own.cluster,
             id: own.id,
             raft: raft.clone(),
-            log: durable,
+            log,
+            state: state.clone(),
             proposer: proposer.clone(),
             membership: membership.clone(),
             leader_contact: leader_contact.clone(),
@@ -481,8 +487,7 @@ impl Inner {
             }
             let peers = self.peers.clone();
             goodbyes.spawn(async move {
-                let goodbye = LeaderLeaves { leader };
-                let heard = peers.call(id, &node.address, goodbye, GOODBYE).await;
+                let heard = peers.call(id, &node, LeaderLeaves, GOODBYE).await;
                 if let Err(error) = heard {
                     tracing::debug!(id, %error, "did not hear our goodbye");
                 }

@@ -76,7 +76,7 @@ pub(crate) async fn with_others(
             .values()
             .map(|answer| answer.as_ref().ok())
             .collect();
-        if let Some(fresh) = fresh.filter(|all| all.iter().all(|one| one.formed.is_none()))
+        if let Some(fresh) = fresh.filter(|all| all.iter().all(|one| one.belongs_to.is_none()))
             && first
         {
             return Ok(found(me, &fresh));
@@ -111,8 +111,14 @@ pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNo
 /// Who does not answer, where that was tried, and why not.
 fn missing(me: &Hello, answers: &Answers) -> String {
     let missing = me.initial.iter().filter_map(|(name, address)| {
-        let error = answers.get(name)?.as_ref().err()?;
-        Some(format!("{name} at {address}: {error}"))
+        let why = match answers.get(name)? {
+            Err(error) => error.to_string(),
+            Ok(answer) if answer.belongs_to.is_some() => {
+                "it belongs to a cluster, and is still loading".to_string()
+            }
+            Ok(_) => return None,
+        };
+        Some(format!("{name} at {address}: {why}"))
     });
     missing.collect::<Vec<_>>().join(", ")
 }
@@ -126,7 +132,7 @@ async fn ask_all(me: &Hello, peers: &PeerClient) -> Answers {
         let (name, address) = (name.clone(), address.clone());
         let (me, peers) = (me.clone(), peers.clone());
         questions.spawn(async move {
-            let answer = peers.ask(&address, &me, ANSWER).await;
+            let answer = peers.ask(&address, me, ANSWER).await;
             (name, answer)
         });
     }
@@ -166,7 +172,7 @@ async fn join(
         address: address.to_string(),
         instance: me.instance,
     };
-    match peers.ask(&leader.address, &Join { node }, CHANGE).await {
+    match peers.ask(&leader.address, Join { node }, CHANGE).await {
         Ok(JoinAnswer { cluster, id }) => Ok(Some(OwnMembership {
             cluster,
             id,

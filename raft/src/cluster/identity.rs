@@ -11,6 +11,7 @@ use tokio::sync::watch;
 
 use crate::config::Forming;
 use crate::error::{Error, Result};
+use crate::peer::handshake::Place;
 use crate::types::PeerNode;
 
 const FILE: &str = "identity";
@@ -39,6 +40,16 @@ pub(crate) struct OwnMembership {
     /// Set at the one member that forms the cluster: whom with. Kept, since the process may die
     /// between writing this and the first log entry.
     pub(crate) founding: Option<BTreeMap<MemberId, PeerNode>>,
+}
+
+impl OwnMembership {
+    /// As the handshake gives it.
+    pub(crate) fn place(&self) -> Place {
+        Place {
+            cluster: self.cluster,
+            id: self.id,
+        }
+    }
 }
 
 /// The identity on disk.

@@ -98,6 +98,13 @@ impl LogStore {
         entries.collect()
     }
 
+    /// Which entry has this index; `None` if none has, or it cannot be read.
+    pub(crate) fn log_id_at(&self, index: u64) -> Option<LogId> {
+        let entries = self.entries(index, index.saturating_add(1), usize::MAX);
+        let entries = entries.ok()?;
+        entries.first().map(|entry| entry.log_id)
+    }
+
     /// openraft neither appends what is purged nor replaces entries without truncating first;
     /// its test suite does.
     fn make_room(

@@ -94,7 +94,10 @@ impl Membership {
             if known.name != node.name {
                 continue;
             }
-            let answer = self.peers.ask(&known.address, &self.me, ANSWER).await;
+            let answer = self
+                .peers
+                .ask(&known.address, self.me.clone(), ANSWER)
+                .await;
             if answer.is_ok_and(|answer| answer.me.instance == known.instance) {
                 return Err(Declined::NameTaken {
                     name: known.name.clone(),

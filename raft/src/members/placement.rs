@@ -7,7 +7,7 @@ use raftlookupd_storage::registration::MemberId;
 use crate::members::membership::Membership;
 use crate::peer::client::PeerClient;
 use crate::peer::message::{Hello, Promote};
-use crate::types::{Raft, RaftMetrics};
+use crate::types::{PeerNode, Raft, RaftMetrics};
 
 /// Between two requests.
 const RETRY: Duration = Duration::from_millis(100);
@@ -43,12 +43,12 @@ pub(crate) async fn take_place(
                 done.map_err(|declined| declined.to_string())
             }
             Some((leader, node)) => {
-                let done = peers.call(leader, &node.address, me.clone(), CHANGE).await;
+                let done = peers.call(leader, node, me.clone(), CHANGE).await;
                 done.map_err(|error| error.to_string())
             }
             None => match others_leader(&hello, me.id, &metrics, peers).await {
-                Some((leader, address)) => {
-                    let done = peers.call(leader, &address, me.clone(), CHANGE).await;
+                Some((leader, node)) => {
+                    let done = peers.call(leader, &node, me.clone(), CHANGE).await;
                     done.map_err(|error| error.to_string())
                 }
                 None => Err("no leader is known".into()),
@@ -71,17 +71,17 @@ async fn others_leader(
     me: MemberId,
     metrics: &RaftMetrics,
     peers: &PeerClient,
-) -> Option<(MemberId, String)> {
+) -> Option<(MemberId, PeerNode)> {
     let members = metrics.membership_config.membership().nodes();
     for (_, node) in members.filter(|(id, _)| **id != me) {
-        let answer = peers.ask(&node.address, hello, ANSWER).await.ok();
+        let answer = peers.ask(&node.address, hello.clone(), ANSWER).await.ok();
         let formed = answer.and_then(|answer| answer.formed);
         let leader = formed.and_then(|formed| {
             let mut members = formed.members.into_iter();
             members.find(|(id, _)| Some(*id) == formed.leader)
         });
-        if let Some((id, leader)) = leader.filter(|(id, _)| *id != me) {
-            return Some((id, leader.address));
+        if let Some(leader) = leader.filter(|(id, _)| *id != me) {
+            return Some(leader);
         }
     }
     None

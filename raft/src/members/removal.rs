@@ -62,7 +62,7 @@ async fn is_removed(
         let Some(node) = membership.get_node(voter).filter(|_| *voter != id) else {
             continue;
         };
-        let answer = peers.ask(&node.address, me, ANSWER).await.ok();
+        let answer = peers.ask(&node.address, me.clone(), ANSWER).await.ok();
         let formed = answer.and_then(|answer| answer.formed);
         let unknown = formed.is_some_and(|formed| {
             formed.cluster == cluster

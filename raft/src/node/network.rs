@@ -1,10 +1,14 @@
 //! openraft's network traits over [`PeerClient`].
 
-use openraft::error::{InstallSnapshotError, RPCError, RaftError, RemoteError, Unreachable};
+use openraft::error::{
+    Fatal, InstallSnapshotError, RPCError, RaftError, RemoteError, ReplicationClosed,
+    StreamingError, Unreachable,
+};
+use openraft::network::snapshot_transport::{Chunked, SnapshotTransport};
 use openraft::network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
-    VoteRequest, VoteResponse,
+    SnapshotResponse, VoteRequest, VoteResponse,
 };
 use raftlookupd_storage::registration::MemberId;
 use std::sync::Arc;
@@ -13,12 +17,18 @@ use std::time::{Duration, Instant};
 use crate::cluster::quorum_contact::QuorumContact;
 use crate::log::durable_index::DurableIndex;
 use crate::log::log_facts::LogFacts;
-use crate::peer::client::{CallError, PeerClient};
-use crate::peer::message::PeerRequest;
-use crate::types::{PeerNode, TypeConfig};
+use crate::peer::client::PeerClient;
+use crate::peer::message::Call;
+use crate::types::{PeerNode, Snapshot, TypeConfig, Vote};
 
 /// How long replication rests after a peer was out of reach.
 const BACKOFF: Duration = Duration::from_millis(100);
+
+/// openraft drops a call at its deadline; we give it up a little earlier, so that it counts as lost.
+const MARGIN: Duration = Duration::from_millis(2);
+
+/// Between two lines on how far a snapshot has come.
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Makes connections to peers; cheap, since openraft asks for one per barrier and peer.
 pub(crate) struct Network {
@@ -40,6 +50,39 @@ pub(crate) struct PeerConnection {
     contact: Arc<QuorumContact>,
     target: MemberId,
     node: PeerNode,
+    sending: Option<Sending>,
+}
+
+/// A snapshot on its way to the peer.
+struct Sending {
+    bytes: u64,
+    begun: Instant,
+    logged: Instant,
+}
+
+impl Sending {
+    fn begin(bytes: u64, peer: &str) -> Self {
+        let now = Instant::now();
+        tracing::info!(peer, bytes, "sending a snapshot");
+        Sending {
+            bytes,
+            begun: now,
+            logged: now,
+        }
+    }
+
+    /// So much of it has arrived.
+    fn arrived(&mut self, arrived: u64, peer: &str) {
+        let bytes = self.bytes;
+        if arrived >= bytes {
+            let took_ms = self.begun.elapsed().as_millis();
+            tracing::info!(peer, bytes, took_ms, "snapshot sent");
+        } else if self.logged.elapsed() > PROGRESS {
+            self.logged = Instant::now();
+            let percent = arrived.saturating_mul(100) / bytes;
+            tracing::info!(peer, bytes, percent, "sending a snapshot");
+        }
+    }
 }
 
 type RpcError<E> = RPCError<MemberId, PeerNode, E>;
@@ -55,6 +98,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             contact: self.contact.clone(),
             target,
             node: node.clone(),
+            sending: None,
         }
     }
 }
@@ -62,21 +106,12 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 impl PeerConnection {
     async fn call<Q, T, E>(&self, request: Q, option: &RPCOption) -> Result<T, RpcError<E>>
     where
-        Q: PeerRequest<Answer = Result<T, E>>,
+        Q: Call<Answer = Result<T, E>>,
         E: std::error::Error,
     {
-        let deadline = option.hard_ttl();
-        let answer = self
-            .client
-            .call(self.target, &self.node.address, request, deadline);
-        self.heard(answer).await
-    }
-
-    async fn heard<T, E: std::error::Error>(
-        &self,
-        answer: impl Future<Output = Result<Result<T, E>, CallError>>,
-    ) -> Result<T, RpcError<E>> {
-        match answer.await {
+        let deadline = option.hard_ttl().saturating_sub(MARGIN);
+        let called = self.client.call(self.target, &self.node, request, deadline);
+        match called.await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new_with_node(
                 self.target,
@@ -103,10 +138,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
             self.facts.committed(committed.index);
         }
         let sent = Instant::now();
-        let answer = self
-            .client
-            .write(self.target, &self.node.address, rpc, option.hard_ttl());
-        let answer = self.heard(answer).await?;
+        let answer = self.call(rpc, &option).await?;
         if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
             self.contact.accepted(self.target, sent);
         }
@@ -121,7 +153,25 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         InstallSnapshotResponse<MemberId>,
         RpcError<RaftError<MemberId, InstallSnapshotError>>,
     > {
-        self.call(rpc, &option).await
+        let arrived = rpc.offset.saturating_add(rpc.data.len() as u64);
+        let answer = self.call(rpc, &option).await?;
+        if let Some(sending) = &mut self.sending {
+            sending.arrived(arrived, &self.node.name);
+        }
+        Ok(answer)
+    }
+
+    /// In pieces, each an `install_snapshot`.
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<MemberId>, StreamingError<TypeConfig, Fatal<MemberId>>> {
+        let bytes = snapshot.snapshot.get_ref().len() as u64;
+        self.sending = Some(Sending::begin(bytes, &self.node.name));
+        Chunked::send_snapshot(self, vote, snapshot, cancel, option).await
     }
 
     async fn vote(

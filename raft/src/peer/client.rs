@@ -1,44 +1,63 @@
-//! Outgoing peer calls: one pooled HTTP client and the write lanes, a deadline on every call.
+//! Calls peers, each call with a deadline, and keeps track of which of them answer.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::registration::MemberId;
 
-use crate::error::{Error, Result, innermost};
-use crate::peer::frames::Opening;
-use crate::peer::message::{Addressed, Declined, PeerRequest, Reply};
-use crate::peer::write_lane::{WriteLanes, WriteRequest};
+use crate::peer::frames::to_frame;
+use crate::peer::handshake::{Me, Recipient, Refusal};
+use crate::peer::message::{Call, Class, Declined, Response};
+use crate::peer::pool::{Connector, DialError, Pool, dial, tcp};
+use crate::peer::rate_limit::RateLimit;
+use crate::types::PeerNode;
 
-/// A connection idle for longer may lead to a peer that is long gone: rather dial again, which
-/// also resolves the name again.
-const IDLE: Duration = Duration::from_secs(5);
+/// A single lost call is everyday life; this many in a row are worth a line.
+const LOST_AFTER: u64 = 3;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallError {
-    /// Nobody listens there: the peer's process is gone. The call had no effect, unless it was a
-    /// write: that may have been sent before, on a connection that broke.
+    /// Nobody listens there: the peer's process is gone. The call had no effect, unless it was
+    /// sent before on a connection that broke.
     #[error("connection refused")]
     Refused,
     /// No answer in time, or a broken connection: the call may have had its effect.
     #[error("{0}")]
     Lost(String),
+    /// The peer did not accept the connection; the call had no effect.
+    #[error("{peer} does not accept the connection: {refusal}")]
+    Unwelcome {
+        /// The name of the peer that is there.
+        peer: String,
+        /// Why.
+        refusal: Refusal,
+    },
     /// The peer said why it does not answer; the call had no effect.
     #[error("{0}")]
     Declined(Declined),
 }
 
+impl From<DialError> for CallError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Failed(io::ErrorKind::ConnectionRefused, _) => CallError::Refused,
+            DialError::Failed(_, text) => CallError::Lost(text),
+            DialError::Refused { peer, refusal } => CallError::Unwelcome { peer, refusal },
+        }
+    }
+}
+
 /// Calls peers; clones share the connections.
 #[derive(Clone)]
 pub(crate) struct PeerClient {
-    http: reqwest::Client,
-    lanes: WriteLanes,
-    me: Option<(u128, MemberId)>,
+    me: Arc<Me>,
+    connector: Arc<Connector>,
+    pool: Pool,
     contacts: Arc<Mutex<BTreeMap<MemberId, Contact>>>,
+    refusals: Arc<RateLimit>,
 }
 
 /// How calls to one peer have gone; for the log and for operators.
@@ -51,77 +70,72 @@ pub(crate) struct Contact {
 }
 
 impl PeerClient {
-    /// A client for a process that belongs to no cluster yet.
-    pub(crate) fn new() -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .tcp_nodelay(true)
-            .pool_idle_timeout(IDLE)
-            .build()
-            .map_err(|error| Error::Fatal(format!("no HTTP client for peers: {error}")))?;
-        Ok(PeerClient {
-            http,
-            lanes: WriteLanes::default(),
-            me: None,
-            contacts: Arc::default(),
-        })
+    /// A client of a process that introduces itself like this.
+    pub(crate) fn new(me: Arc<Me>) -> Self {
+        PeerClient::over(me, Arc::new(tcp))
     }
 
-    /// The same client, speaking as this member of this cluster.
-    pub(crate) fn as_member(&self, cluster: u128, id: MemberId) -> Self {
+    /// The same over connections of another kind.
+    pub(crate) fn over(me: Arc<Me>, connector: Arc<Connector>) -> Self {
         PeerClient {
-            me: Some((cluster, id)),
-            ..self.clone()
+            pool: Pool::new(me.clone(), connector.clone()),
+            me,
+            connector,
+            contacts: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
     /// Asks a member of our cluster.
-    pub(crate) async fn call<Q: PeerRequest>(
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn call<Q: Call>(
         &self,
         to: MemberId,
-        address: &str,
-        message: Q,
-        deadline: Duration,
-    ) -> std::result::Result<Q::Answer, CallError> {
-        let message = self.addressed(to, message);
-        let answer = self
-            .post::<Q>(address, encode(Q::PATH, &message), deadline)
-            .await;
-        self.note(to, address, answer.as_ref().err());
-        answer
-    }
-
-    /// Asks a member of our cluster for what a write needs.
-    pub(crate) async fn write<Q: WriteRequest>(
-        &self,
-        to: MemberId,
-        address: &str,
+        node: &PeerNode,
         request: Q,
         deadline: Duration,
-    ) -> std::result::Result<Q::Answer, CallError> {
-        let opening = self.addressed(to, Opening);
-        let answer = self.lanes.ask(opening, address, request);
-        let answer = match tokio::time::timeout(deadline, answer).await {
-            Ok(Ok(reply)) => reply.map_err(CallError::Declined),
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                Err(CallError::Refused)
-            }
-            Ok(Err(error)) => Err(CallError::Lost(error.to_string())),
-            Err(elapsed) => Err(CallError::Lost(elapsed.to_string())),
+    ) -> Result<Q::Answer, CallError> {
+        let recipient = Recipient {
+            id: to,
+            instance: node.instance,
         };
-        self.note(to, address, answer.as_ref().err());
+        let deadline = tokio::time::Instant::now() + deadline;
+        let answer = async {
+            let frame = to_frame(&request.into_request(), Q::CLASS.longest_frame());
+            let mut frame = frame.map_err(|error| CallError::Lost(error.to_string()))?;
+            let asked = self
+                .pool
+                .ask(recipient, &node.address, Q::CLASS, &mut frame, deadline);
+            answer::<Q>(asked.await?)
+        };
+        let answer = answer.await;
+        self.note(to, node, answer.as_ref().err());
         answer
     }
 
     /// Asks whoever is at the address, which need not be a member of our cluster.
-    pub(crate) async fn ask<Q: PeerRequest>(
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn ask<Q: Call>(
         &self,
         address: &str,
-        message: &Q,
+        request: Q,
         deadline: Duration,
-    ) -> std::result::Result<Q::Answer, CallError> {
-        self.post::<Q>(address, encode(Q::PATH, message), deadline)
-            .await
+    ) -> Result<Q::Answer, CallError> {
+        let frame = to_frame(&request.into_request(), Class::Small.longest_frame());
+        let mut frame = frame.map_err(|error| CallError::Lost(error.to_string()))?;
+        let asked = async {
+            let connector = &*self.connector;
+            let mut connection = dial(connector, &self.me, None, address, Class::Small).await?;
+            Ok(connection.ask(&mut frame).await?)
+        };
+        let asked = tokio::time::timeout(deadline, asked).await;
+        let asked: Result<Response, DialError> =
+            asked.unwrap_or_else(|late| Err(io::Error::from(late).into()));
+        answer::<Q>(asked?)
     }
 
     /// How calls to each peer have gone.
@@ -132,60 +146,16 @@ impl PeerClient {
             .clone()
     }
 
-    fn addressed<T>(&self, to: MemberId, message: T) -> Addressed<T> {
-        let (cluster, from) = self.me.unwrap_or_default();
-        Addressed {
-            cluster,
-            from,
-            to,
-            message,
-        }
-    }
-
-    async fn post<Q: PeerRequest>(
-        &self,
-        address: &str,
-        body: raftlookupd_storage::Result<Vec<u8>>,
-        deadline: Duration,
-    ) -> std::result::Result<Q::Answer, CallError> {
-        let lost = |error: &(dyn std::error::Error + 'static)| {
-            CallError::Lost(innermost(error).to_string())
-        };
-        let body = body.map_err(|error| lost(&error))?;
-        let url = format!("http://{address}{}", Q::PATH);
-        let response = self
-            .http
-            .post(url)
-            .body(body)
-            .timeout(deadline)
-            .send()
-            .await;
-        let response = response.map_err(|error| {
-            if error.is_connect() && is_refused(&error) {
-                CallError::Refused
-            } else {
-                lost(&error)
-            }
-        })?;
-        if !response.status().is_success() {
-            return Err(CallError::Lost(format!(
-                "HTTP status {}",
-                response.status()
-            )));
-        }
-        let bytes = response.bytes().await.map_err(|error| lost(&error))?;
-        let reply: Reply<Q::Answer> = decode(Q::PATH, &bytes).map_err(|error| lost(&error))?;
-        reply.map_err(CallError::Declined)
-    }
-
     /// One line when a peer is lost, one when it is back; loud when it is somebody else.
-    fn note(&self, peer: MemberId, address: &str, error: Option<&CallError>) {
+    fn note(&self, peer: MemberId, node: &PeerNode, error: Option<&CallError>) {
         let mut contacts = self.contacts.lock().unwrap_or_else(PoisonError::into_inner);
         let contact = contacts.entry(peer).or_default();
+        let name = node.name.as_str();
+        let address = node.address.as_str();
         match error {
-            None | Some(CallError::Declined(Declined::NotLeader | Declined::Refused(_))) => {
+            None | Some(CallError::Declined(_)) => {
                 if contact.failures >= LOST_AFTER {
-                    tracing::info!(peer, address, "peer answers again");
+                    tracing::info!(peer = name, address, "peer answers again");
                 }
                 contact.failures = 0;
                 contact.answered = Some(Instant::now());
@@ -193,18 +163,34 @@ impl PeerClient {
             Some(error) => {
                 contact.failures += 1;
                 if contact.failures == LOST_AFTER {
-                    tracing::warn!(peer, address, %error, "peer does not answer");
+                    tracing::warn!(peer = name, address, %error, "peer does not answer");
                 }
             }
+        }
+        drop(contacts);
+        if let Some(CallError::Unwelcome { peer, refusal }) = error
+            && !refusal.is_passing()
+            && self
+                .refusals
+                .allows(&format!("{name} {address} {refusal}"), Instant::now())
+        {
+            let me = self.me.party().name;
+            tracing::error!(
+                member = me,
+                wanted = name,
+                address,
+                found = peer,
+                %refusal,
+                "a peer does not accept connections of this member"
+            );
         }
     }
 }
 
-/// A single lost call is everyday life; this many in a row are worth a line.
-const LOST_AFTER: u64 = 3;
-
-fn is_refused(error: &reqwest::Error) -> bool {
-    innermost(error)
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+fn answer<Q: Call>(response: Response) -> Result<Q::Answer, CallError> {
+    if let Response::Declined(declined) = response {
+        return Err(CallError::Declined(declined));
+    }
+    let other = || CallError::Lost("the response is to another request".into());
+    Q::answer(response).ok_or_else(other)
 }

@@ -1,216 +1,185 @@
-//! Connections between members that stay open and carry frames, beside the HTTP requests that
-//! share their port: see `read_lane` and `write_lane`.
+//! Sends and receives frames: length, number and encoded value of one request or response.
 //!
-//! One begins with four bytes that say what it is for, the first of them zero, as in no HTTP
-//! request. A frame is the length of a value, in four bytes, and the encoded value; the first
-//! one says who asks whom.
+//! A response has the number of its request. Responses come in the order of the requests, so a
+//! request that its caller has given up on needs no more than that its response is skipped.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use raftlookupd_storage::encoding::{decode, encode};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::peer::message::Addressed;
-
-/// The first byte of a connection that carries frames.
-pub(crate) const FIRST_BYTE: u8 = 0;
-
-/// What a connection begins with.
-pub(crate) type Magic = [u8; 4];
+/// The length of what follows, and the number.
+const HEADER: usize = 8;
 
 /// What a connection keeps in memory between two frames, whatever their length was.
 const KEPT: usize = 16 * 1024;
 
-/// The first frame of the one that dials.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Opening;
-
-/// One end of a connection.
-pub(crate) struct Frames {
-    stream: TcpStream,
+/// One end of a connection whose handshake is over.
+pub(crate) struct Frames<S> {
+    stream: S,
     arrived: Vec<u8>,
     longest: usize,
 }
 
-impl Frames {
+impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     /// A connection on which no longer frame is accepted than this.
-    pub(crate) fn new(stream: TcpStream, longest: usize) -> Self {
+    pub(crate) fn new(stream: S, longest: usize) -> Self {
         Frames {
             stream,
-            arrived: Vec::new(),
+            arrived: Vec::with_capacity(1024),
             longest,
         }
     }
 
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// As those of connecting and writing.
-    pub(crate) async fn dial(
-        address: &str,
-        magic: Magic,
-        opening: &Addressed<Opening>,
-        longest: usize,
-    ) -> io::Result<Self> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let mut bytes = magic.to_vec();
-        bytes.append(&mut to_frame(opening)?);
-        stream.write_all(&bytes).await?;
-        Ok(Frames::new(stream, longest))
-    }
-
-    /// Sends a short frame. Dropped before it is ready, it has sent nothing.
-    ///
-    /// # Errors
-    /// [`TimedOut`](io::ErrorKind::TimedOut) if the peer has not read for a long time; those of
-    /// writing. The connection is of no use then.
-    pub(crate) async fn send_at_once(&mut self, frame: &[u8]) -> io::Result<()> {
-        match self.stream.write(frame).await? {
-            sent if sent == frame.len() => Ok(()),
-            // So little always fits, otherwise.
-            _ => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    /// Sends a frame. If this fails, or is dropped before it is ready, the connection is of no
-    /// use any more.
+    /// Sends a frame. If this fails, or is dropped before it is ready, the connection is broken.
     ///
     /// # Errors
     /// Those of writing.
     pub(crate) async fn send(&mut self, frame: &[u8]) -> io::Result<()> {
-        self.stream.write_all(frame).await
+        self.stream.write_all(frame).await?;
+        self.stream.flush().await
     }
 
-    /// Receives a value. Dropped before it is ready, it has lost nothing.
+    /// Receives the next frame. Dropped before it is ready, it has lost nothing.
     ///
     /// # Errors
     /// Those of reading; the end of the connection, a frame that is too long and one that
-    /// cannot be decoded are errors too. The connection is of no use then.
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<T> {
+    /// cannot be decoded are errors too. The connection is broken then.
+    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<(u32, T)> {
         loop {
-            if let Some((length, rest)) = self.arrived.split_first_chunk() {
-                let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-                if length > self.longest {
-                    return Err(io::ErrorKind::InvalidData.into());
-                }
-                if let Some(frame) = rest.get(..length) {
-                    let value = decode("a frame", frame).map_err(io::Error::other);
-                    self.arrived.drain(..4 + length);
-                    self.arrived.shrink_to(KEPT);
-                    return value;
-                }
+            if let Some((number, end)) = self.first_frame()? {
+                let body = self.arrived.get(HEADER..end).unwrap_or_default();
+                let value = decode("a peer message", body).map_err(io::Error::other);
+                self.remove(end);
+                return Ok((number, value?));
             }
-            // Grows with what has arrived, not with what was announced.
-            if self.stream.read_buf(&mut self.arrived).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            self.fill().await?;
+        }
+    }
+
+    /// Receives the response with this number, and skips those before it. Dropped before it is
+    /// ready, it has lost nothing but what it has skipped, which `skipped` counts.
+    ///
+    /// # Errors
+    /// As [`receive`](Self::receive); a response that is not due is an error too.
+    pub(crate) async fn receive_numbered<T: DeserializeOwned>(
+        &mut self,
+        wanted: u32,
+        unread: &mut u32,
+    ) -> io::Result<T> {
+        loop {
+            self.skip_arrived(unread, 1)?;
+            if *unread == 1 && self.first_frame()?.is_some() {
+                let (number, value) = self.receive().await?;
+                *unread = 0;
+                return match number == wanted {
+                    true => Ok(value),
+                    false => Err(io::ErrorKind::InvalidData.into()),
+                };
+            }
+            self.fill().await?;
+        }
+    }
+
+    /// Skips responses that have arrived, until only `left` are unread.
+    ///
+    /// # Errors
+    /// A frame is too long.
+    fn skip_arrived(&mut self, unread: &mut u32, left: u32) -> io::Result<()> {
+        while *unread > left
+            && let Some((_, end)) = self.first_frame()?
+        {
+            self.remove(end);
+            *unread -= 1;
+        }
+        Ok(())
+    }
+
+    /// Takes in what has arrived, without waiting, and skips the responses in it; whether the
+    /// connection is open and nothing arrived that was not due.
+    pub(crate) fn is_open(&mut self, unread: &mut u32) -> bool {
+        loop {
+            if self.skip_arrived(unread, 0).is_err() || (*unread == 0 && !self.arrived.is_empty()) {
+                return false;
+            }
+            let mut piece = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut piece);
+            let mut context = Context::from_waker(Waker::noop());
+            match Pin::new(&mut self.stream).poll_read(&mut context, &mut buffer) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.arrived.extend_from_slice(buffer.filled());
+                }
+                Poll::Ready(_) => return false,
             }
         }
     }
 
-    /// Resolves when the other end closes, or says something although it is not its turn.
-    pub(crate) async fn interrupted(&self) -> io::Error {
-        match self.stream.peek(&mut [0]).await {
-            Ok(0) => io::ErrorKind::UnexpectedEof.into(),
-            Ok(_) => io::ErrorKind::InvalidData.into(),
-            Err(error) => error,
+    /// Resolves when the other end closes; takes in what it sends meanwhile. Dropped before it is
+    /// ready, it has lost nothing.
+    pub(crate) async fn closed(&mut self) -> io::Error {
+        while self.arrived.len() < KEPT {
+            if let Err(error) = self.fill().await {
+                return error;
+            }
         }
+        // More than that is read when it is due.
+        std::future::pending().await
     }
 
-    /// Whether nothing speaks against sending on this connection.
-    pub(crate) fn is_open(&self) -> bool {
-        let read = self.stream.try_read(&mut [0]);
-        matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    /// Number and end of the first frame, if it has arrived as a whole.
+    fn first_frame(&self) -> io::Result<Option<(u32, usize)>> {
+        let Some((&[l0, l1, l2, l3, n0, n1, n2, n3], _)) = self.arrived.split_first_chunk() else {
+            return Ok(None);
+        };
+        let length = usize::try_from(u32::from_be_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
+        if length > self.longest {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let end = HEADER + length;
+        let number = u32::from_be_bytes([n0, n1, n2, n3]);
+        Ok((self.arrived.len() >= end).then_some((number, end)))
+    }
+
+    fn remove(&mut self, end: usize) {
+        self.arrived.drain(..end);
+        self.arrived.shrink_to(KEPT);
+    }
+
+    /// Waits for more bytes. The memory grows with what has arrived, not with what was announced.
+    async fn fill(&mut self) -> io::Result<()> {
+        match self.stream.read_buf(&mut self.arrived).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            _ => Ok(()),
+        }
     }
 }
 
-/// The frame of a value.
+/// The frame of a value, not numbered yet.
 ///
 /// # Errors
-/// [`Other`](io::ErrorKind::Other) if it cannot be encoded, or is far too long.
-pub(crate) fn to_frame<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
-    let encoded = encode("a frame", value).map_err(io::Error::other)?;
+/// [`Other`](io::ErrorKind::Other) if it cannot be encoded;
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is longer than the other end accepts.
+pub(crate) fn to_frame<T: Serialize>(value: &T, longest: usize) -> io::Result<Vec<u8>> {
+    let encoded = encode("a peer message", value).map_err(io::Error::other)?;
     let length = u32::try_from(encoded.len()).map_err(io::Error::other)?;
-    let mut frame = Vec::with_capacity(4 + encoded.len());
+    if encoded.len() > longest {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    let mut frame = Vec::with_capacity(HEADER + encoded.len());
     frame.extend_from_slice(&length.to_be_bytes());
+    frame.extend_from_slice(&[0; 4]);
     frame.extend_from_slice(&encoded);
     Ok(frame)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::net::TcpListener;
-
-    async fn pair() -> (Frames, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let dialled = TcpStream::connect(listener.local_addr().unwrap());
-        let (dialled, accepted) = tokio::join!(dialled, listener.accept());
-        (Frames::new(dialled.unwrap(), 1000), accepted.unwrap().0)
-    }
-
-    /// Fails if the test hangs.
-    async fn in_time(test: impl Future<Output = ()>) {
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(60), test);
-        ended.await.expect("the test hangs");
-    }
-
-    #[tokio::test]
-    async fn frames_arrive_in_pieces_and_together() {
-        in_time(async {
-            let (mut frames, mut peer) = pair().await;
-            let sent = ["one", "two", "three"].map(|text| to_frame(&text).unwrap());
-            let bytes = sent.concat();
-            let (first, rest) = bytes.split_at(5);
-            peer.write_all(first).await.unwrap();
-            let early = tokio::time::timeout(std::time::Duration::from_millis(20), async {
-                frames.receive::<String>().await
-            });
-            early.await.unwrap_err();
-            peer.write_all(rest).await.unwrap();
-            for expected in ["one", "two", "three"] {
-                assert_eq!(frames.receive::<String>().await.unwrap(), expected);
-            }
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn what_is_no_frame_of_ours_ends_the_connection() {
-        in_time(async {
-            for (bytes, expected) in [
-                (1001u32.to_be_bytes().to_vec(), io::ErrorKind::InvalidData),
-                ([0, 0, 0, 2, 9, 9].to_vec(), io::ErrorKind::Other),
-                ([0, 0, 0, 2, 9].to_vec(), io::ErrorKind::UnexpectedEof),
-            ] {
-                let (mut frames, mut peer) = pair().await;
-                peer.write_all(&bytes).await.unwrap();
-                drop(peer);
-                let error = frames.receive::<String>().await.unwrap_err();
-                assert_eq!(error.kind(), expected, "{bytes:?}");
-            }
-        })
-        .await;
-    }
-
-    #[tokio::test]
-    async fn an_open_connection_is_one_on_which_nothing_was_said() {
-        in_time(async {
-            let (frames, mut peer) = pair().await;
-            assert!(frames.is_open());
-            peer.write_all(b"x").await.unwrap();
-            let error = frames.interrupted().await;
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
-            assert!(!frames.is_open());
-            let (frames, peer) = pair().await;
-            drop(peer);
-            let error = frames.interrupted().await;
-            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
-            assert!(!frames.is_open());
-        })
-        .await;
+/// Gives a frame its number.
+pub(crate) fn set_number(frame: &mut [u8], number: u32) {
+    if let Some(bytes) = frame.get_mut(4..HEADER) {
+        bytes.copy_from_slice(&number.to_be_bytes());
     }
 }

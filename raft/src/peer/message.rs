@@ -1,53 +1,128 @@
-//! What members say to each other: encoded values, as bodies of POST requests; what every write
-//! needs, as frames of a [`write_lane`](crate::peer::write_lane).
+//! Defines what members ask each other: one request and one response type for all of it.
+//!
+//! Variants are only appended, and every change of a type in here raises
+//! [`FORMAT`](crate::peer::handshake::FORMAT).
 
 use openraft::error::{InstallSnapshotError, RaftError};
-use openraft::raft::{InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest, VoteResponse};
-use raftlookupd_storage::event::MemberBatch;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+    VoteRequest, VoteResponse,
+};
+use raftlookupd_storage::event::{BatchResult, MemberBatch};
 use raftlookupd_storage::registration::{MemberId, UnixMillis};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use crate::types::{PeerNode, TypeConfig};
+use crate::types::{LeaderId, PeerNode, TypeConfig};
 
-/// A question that one member asks another by HTTP.
-pub(crate) trait PeerRequest: Serialize + DeserializeOwned + Send {
-    /// Where it is posted.
-    const PATH: &'static str;
+/// The two kinds of connections between members. Long messages have connections of their own,
+/// so that a vote or a read never waits behind one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Class {
+    /// Log entries, batches, pieces of a snapshot.
+    Bulk,
+    /// Everything else.
+    Small,
+}
+
+impl Class {
+    /// The longest frame that is accepted on such a connection.
+    pub(crate) fn longest_frame(self) -> usize {
+        match self {
+            // Several times the longest honest message: a piece of a snapshot, or an
+            // AppendEntries with one large entry.
+            Class::Bulk => 8 * 1024 * 1024,
+            // The longest is the answer to Hello, with some hundred bytes for each member.
+            Class::Small => 64 * 1024,
+        }
+    }
+}
+
+/// A request with its own type of answer.
+pub(crate) trait Call: Send {
     /// What is answered.
-    type Answer: Serialize + DeserializeOwned + Send;
+    type Answer: Send;
+    /// The connections it travels on.
+    const CLASS: Class;
+    /// As it is sent.
+    fn into_request(self) -> Request;
+    /// The answer to this kind of request; `None` if the response is to another kind.
+    fn answer(response: Response) -> Option<Self::Answer>;
 }
 
-/// Every message within a cluster says which cluster and which member it is meant for.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-pub(crate) struct Addressed<T> {
-    /// The sender's cluster.
-    pub(crate) cluster: u128,
-    /// The sender.
-    pub(crate) from: MemberId,
-    /// Whom the sender means; an address may have been taken over by another member.
-    pub(crate) to: MemberId,
-    /// The question.
-    pub(crate) message: T,
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($request:ty) -> $answer:ty, $class:ident;)*) => {
+        /// What one member asks another. All of it may be repeated without harm.
+        #[derive(Debug, Serialize, Deserialize)]
+        pub(crate) enum Request {
+            $($(#[$doc])* $name($request),)*
+        }
+
+        /// The response to the [`Request`] of the same name.
+        #[derive(Debug, Serialize, Deserialize)]
+        pub(crate) enum Response {
+            /// There is no answer, and the request had no effect.
+            Declined(Declined),
+            $($(#[$doc])* $name($answer),)*
+        }
+
+        $(impl Call for $request {
+            type Answer = $answer;
+            const CLASS: Class = Class::$class;
+
+            fn into_request(self) -> Request {
+                Request::$name(self)
+            }
+
+            fn answer(response: Response) -> Option<$answer> {
+                match response {
+                    Response::$name(answer) => Some(answer),
+                    _ => None,
+                }
+            }
+        })*
+    };
 }
 
-/// Why a member does not answer a question; the question had no effect.
+calls! {
+    /// Raft's AppendEntries.
+    Append(AppendEntriesRequest<TypeConfig>) -> AppendAnswer, Bulk;
+    /// A member's batch, for the leader to propose.
+    Submit(SubmitBatch) -> BatchResult, Bulk;
+    /// A piece of a snapshot.
+    Snapshot(InstallSnapshotRequest<TypeConfig>) -> SnapshotAnswer, Bulk;
+    /// Raft's RequestVote.
+    Vote(VoteRequest<MemberId>) -> VoteAnswer, Small;
+    /// A follower asks the leader for a read index.
+    ReadIndex(ReadIndex) -> Option<ReadPoint>, Small;
+    /// A leader asks whether it is still followed.
+    Following(Following) -> bool, Small;
+    /// The sender is alive.
+    KeepAlive(KeepAlive) -> LeadersWord, Small;
+    /// The leader is about to stop.
+    LeaderLeaves(LeaderLeaves) -> (), Small;
+    /// Anyone asks who is there.
+    Hello(Hello) -> HelloAnswer, Small;
+    /// A fresh member asks to be admitted.
+    Join(Join) -> JoinAnswer, Small;
+    /// A member asks for its place among the voters.
+    Promote(Promote) -> (), Small;
+}
+
+/// The answer to an AppendEntries.
+pub(crate) type AppendAnswer = Result<AppendEntriesResponse<MemberId>, RaftError<MemberId>>;
+
+/// The answer to a piece of a snapshot.
+pub(crate) type SnapshotAnswer =
+    Result<InstallSnapshotResponse<MemberId>, RaftError<MemberId, InstallSnapshotError>>;
+
+/// The answer to a RequestVote.
+pub(crate) type VoteAnswer = Result<VoteResponse<MemberId>, RaftError<MemberId>>;
+
+/// Why a member does not answer a request; the request had no effect.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub(crate) enum Declined {
-    /// The sender belongs to another cluster.
-    #[error("it belongs to another cluster ({cluster:032x})")]
-    ForeignCluster {
-        /// The one asked belongs to this one.
-        cluster: u128,
-    },
-    /// The address leads to another member.
-    #[error("its address leads to member {id}")]
-    OtherMember {
-        /// Who was asked instead.
-        id: MemberId,
-    },
-    /// Not yet part of a cluster, or still loading.
+    /// It belongs to the cluster, but cannot answer yet.
     #[error("it is still loading")]
     Loading,
     /// Only a leader with a quorum could answer.
@@ -69,37 +144,37 @@ pub(crate) enum Declined {
 /// The answer, or why there is none.
 pub(crate) type Reply<T> = Result<T, Declined>;
 
-macro_rules! peer_request {
-    ($request:ty, $path:literal, $answer:ty) => {
-        impl PeerRequest for $request {
-            const PATH: &'static str = $path;
-            type Answer = $answer;
-        }
-    };
-}
-
-peer_request!(
-    VoteRequest<MemberId>,
-    "/raft/vote",
-    Result<VoteResponse<MemberId>, RaftError<MemberId>>
-);
-peer_request!(
-    InstallSnapshotRequest<TypeConfig>,
-    "/raft/snapshot",
-    Result<InstallSnapshotResponse<MemberId>, RaftError<MemberId, InstallSnapshotError>>
-);
-
 /// A member's batch, for the leader to propose.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SubmitBatch(pub(crate) MemberBatch);
 
+/// What must a read that begins now see applied? By asking, the sender says that it follows this
+/// leader.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct ReadIndex {
+    /// The leader that the sender follows.
+    pub(crate) leader: LeaderId,
+}
+
+/// The answer to [`ReadIndex`]; there is none from a member that does not lead, or not any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ReadPoint {
+    /// The index that must be applied.
+    pub(crate) index: u64,
+    /// The cluster's time.
+    pub(crate) time: UnixMillis,
+}
+
+/// Has the receiver voted for nobody newer than this leader, which is the sender?
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Following {
+    /// The vote by which the sender leads.
+    pub(crate) leader: LeaderId,
+}
+
 /// The sender is alive, and so are its sessions.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct KeepAlive {
-    /// The sender.
-    pub(crate) member: MemberId,
-}
-peer_request!(KeepAlive, "/registry/keep-alive", LeadersWord);
+pub(crate) struct KeepAlive;
 
 /// The answer to [`KeepAlive`], by a leader only.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
@@ -112,15 +187,12 @@ pub(crate) struct LeadersWord {
     pub(crate) without_quorum: Duration,
 }
 
-/// The leader is stopping; whoever can should stand for election when its lease is over.
+/// The sender leads and is stopping; its followers should stand for election when its lease is
+/// over.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LeaderLeaves {
-    /// The sender, who leads.
-    pub(crate) leader: MemberId,
-}
-peer_request!(LeaderLeaves, "/raft/leader-leaves", ());
+pub(crate) struct LeaderLeaves;
 
-/// Sent before the sender belongs to a cluster: who are you, and is there one already?
+/// Who is there, and does it belong to a cluster already?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     /// The sender's name.
@@ -130,14 +202,15 @@ pub(crate) struct Hello {
     /// The `--initial-cluster` that the sender was started with: (name, address), sorted.
     pub(crate) initial: Vec<(String, String)>,
 }
-peer_request!(Hello, "/cluster/hello", HelloAnswer);
 
 /// The answer to [`Hello`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct HelloAnswer {
-    /// The same about the one asked.
+    /// The same about the receiver.
     pub(crate) me: Hello,
-    /// Its cluster, once it belongs to one that has been formed.
+    /// The cluster that its data path belongs to. Known before it has loaded.
+    pub(crate) belongs_to: Option<u128>,
+    /// Its cluster, once it has loaded and that has been formed.
     pub(crate) formed: Option<FormedCluster>,
 }
 
@@ -146,19 +219,18 @@ pub(crate) struct HelloAnswer {
 pub(crate) struct FormedCluster {
     /// Drawn at random when it was formed.
     pub(crate) cluster: u128,
-    /// Its members as the one asked knows them.
+    /// Its members as the receiver knows them.
     pub(crate) members: Vec<(MemberId, PeerNode)>,
     /// The leader, if one is known.
     pub(crate) leader: Option<MemberId>,
 }
 
-/// A fresh member asks to be let in; it becomes a learner. Repeating it is harmless.
+/// A fresh member asks to be admitted; it becomes a learner.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Join {
     /// The fresh member.
     pub(crate) node: PeerNode,
 }
-peer_request!(Join, "/cluster/join", JoinAnswer);
 
 /// The answer to [`Join`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -178,4 +250,3 @@ pub(crate) struct Promote {
     /// `host:port` of its peer interface.
     pub(crate) address: String,
 }
-peer_request!(Promote, "/cluster/promote", ());

@@ -17,7 +17,7 @@ use raftlookupd_storage::registration::MemberId;
 
 use crate::log::log_facts::LogFacts;
 use crate::log::registry_state::RegistryState;
-use crate::types::{LeaderId, Raft, RaftMetrics};
+use crate::types::{LeaderId, PeerNode, Raft, RaftMetrics};
 
 /// One member's say.
 #[derive(Clone)]
@@ -65,22 +65,22 @@ impl ReadAuthority {
         is_newest && !configs.is_empty() && configs.iter().all(is_majority)
     }
 
-    /// The other voters, with their addresses.
-    pub(crate) fn other_voters(&self) -> Vec<(MemberId, String)> {
+    /// The other voters.
+    pub(crate) fn other_voters(&self) -> Vec<(MemberId, PeerNode)> {
         let metrics = self.raft.metrics();
         let metrics: &RaftMetrics = &metrics.borrow();
         let membership = metrics.membership_config.membership();
         let others = membership.voter_ids().filter(|id| *id != self.me);
         others
-            .filter_map(|id| Some((id, membership.get_node(&id)?.address.clone())))
+            .filter_map(|id| Some((id, membership.get_node(&id)?.clone())))
             .collect()
     }
 
     /// Where a member is reached.
-    pub(crate) fn address(&self, member: MemberId) -> Option<String> {
+    pub(crate) fn node(&self, member: MemberId) -> Option<PeerNode> {
         let metrics = self.raft.metrics();
         let metrics: &RaftMetrics = &metrics.borrow();
-        let node = metrics.membership_config.membership().get_node(&member)?;
-        Some(node.address.clone())
+        let node = metrics.membership_config.membership().get_node(&member);
+        node.cloned()
     }
 }

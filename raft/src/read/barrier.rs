@@ -87,7 +87,7 @@ impl Barrier {
         self.progress().confirmed
     }
 
-    async fn run(self: Arc<Self>, mut rounds: ReadRound, link: LeaderLink) {
+    async fn run(self: Arc<Self>, rounds: ReadRound, link: LeaderLink) {
         let mut joined = Vec::new();
         loop {
             let hopeless = self.progress().failing_since.is_some();
@@ -98,7 +98,7 @@ impl Barrier {
                 continue;
             }
             let started = Instant::now();
-            if self.round(&mut rounds).await {
+            if self.round(&rounds).await {
                 let mut progress = self.progress();
                 progress.confirmed = started;
                 progress.failing_since = None;
@@ -117,7 +117,7 @@ impl Barrier {
         }
     }
 
-    async fn round(&self, rounds: &mut ReadRound) -> bool {
+    async fn round(&self, rounds: &ReadRound) -> bool {
         let Some(index) = rounds.index().await else {
             return false;
         };

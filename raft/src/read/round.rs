@@ -1,6 +1,6 @@
 //! One round of the barrier: asks on behalf of all reads that wait.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,87 +9,83 @@ use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
-use crate::peer::read_lane::{Answer, Lane, Question};
+use crate::peer::client::PeerClient;
+use crate::peer::message::{Following, ReadIndex, ReadPoint};
 use crate::read::authority::ReadAuthority;
 use crate::read::clock::ClusterClock;
-use crate::types::LeaderId;
+use crate::types::{LeaderId, PeerNode};
 
 /// A round takes one round trip; a slow one is better repeated.
 pub(crate) const ROUND: Duration = Duration::from_millis(250);
 
-type Following<'a> = Pin<Box<dyn Future<Output = Option<MemberId>> + Send + 'a>>;
+type Asked<'a> = Pin<Box<dyn Future<Output = Option<MemberId>> + Send + 'a>>;
 
 /// Makes rounds for one member.
 pub(crate) struct ReadRound {
-    cluster: u128,
     authority: ReadAuthority,
     clock: Arc<ClusterClock>,
-    lanes: BTreeMap<MemberId, Lane>,
+    peers: PeerClient,
 }
 
 impl ReadRound {
-    pub(crate) fn new(cluster: u128, authority: ReadAuthority, clock: Arc<ClusterClock>) -> Self {
+    pub(crate) fn new(
+        authority: ReadAuthority,
+        clock: Arc<ClusterClock>,
+        peers: PeerClient,
+    ) -> Self {
         ReadRound {
-            cluster,
             authority,
             clock,
-            lanes: BTreeMap::new(),
+            peers,
         }
     }
 
     /// The index that a read beginning now must see applied; `None` if nobody could say so in
     /// time. The cluster's clock is right afterwards.
-    pub(crate) async fn index(&mut self) -> Option<u64> {
+    pub(crate) async fn index(&self) -> Option<u64> {
         let leader = self.authority.leader()?;
-        let index = match leader.node_id == self.authority.me {
-            true => tokio::time::timeout(ROUND, self.lead(leader)).await,
-            false => tokio::time::timeout(ROUND, self.follow(leader)).await,
-        };
-        if let Ok(index) = index {
-            return index;
+        match leader.node_id == self.authority.me {
+            true => self.lead(leader).await,
+            false => self.follow(leader).await,
         }
-        // Whoever was too slow may be gone without a word.
-        self.lanes.values_mut().for_each(Lane::hang_up);
-        None
     }
 
-    async fn follow(&mut self, leader: LeaderId) -> Option<u64> {
-        let address = self.authority.address(leader.node_id)?;
+    async fn follow(&self, leader: LeaderId) -> Option<u64> {
+        let node = self.authority.node(leader.node_id)?;
         let asked = Instant::now();
-        let lane = self.lane(leader.node_id, &address);
-        match lane.ask(Question::ReadIndex { leader }).await {
-            Ok(Answer::ReadPoint { index, time }) => {
-                // It may have lain here while this member was stopped.
+        let question = ReadIndex { leader };
+        let answer = self
+            .peers
+            .call(leader.node_id, &node, question, ROUND)
+            .await;
+        match answer {
+            Ok(Some(ReadPoint { index, time })) => {
+                // The response may have sat in the socket buffer while this process was suspended.
                 if asked.elapsed() < ROUND {
                     self.clock.take_over(time);
                 }
                 Some(index)
             }
-            Ok(Answer::No | Answer::Following) => None,
+            Ok(None) => None,
             Err(error) => {
-                tracing::debug!(leader = leader.node_id, %error, "the leader did not answer");
+                tracing::debug!(leader = node.name, %error, "no read index");
                 None
             }
         }
     }
 
-    async fn lead(&mut self, leader: LeaderId) -> Option<u64> {
+    async fn lead(&self, leader: LeaderId) -> Option<u64> {
         let index = self.authority.index(leader)?;
         let mut following = BTreeSet::from([self.authority.me]);
         if self.authority.is_quorum(&following) {
             return Some(index);
         }
         let others = self.authority.other_voters();
-        for (id, address) in &others {
-            self.lane(*id, address);
-        }
-        let authority = &self.authority;
-        let ids: BTreeSet<MemberId> = others.iter().map(|(id, _)| *id).collect();
-        let lanes = self.lanes.iter_mut().filter(|(id, _)| ids.contains(id));
-        let mut asked: Vec<Following<'_>> = lanes
-            .map(|(id, lane)| Box::pin(is_following(*id, lane, leader)) as Following<'_>)
+        let mut asked: Vec<Asked<'_>> = others
+            .iter()
+            .map(|(id, node)| Box::pin(self.is_following(*id, node, leader)) as Asked<'_>)
             .collect();
-        // As many as it takes; the others have their say next time.
+        // As many as it takes; the responses of the others are skipped when they come.
         let enough = poll_fn(|context| {
             asked.retain_mut(|answer| match answer.as_mut().poll(context) {
                 Poll::Pending => true,
@@ -98,7 +94,7 @@ impl ReadRound {
                     false
                 }
             });
-            match (authority.is_quorum(&following), asked.is_empty()) {
+            match (self.authority.is_quorum(&following), asked.is_empty()) {
                 (true, _) => Poll::Ready(true),
                 (false, true) => Poll::Ready(false),
                 (false, false) => Poll::Pending,
@@ -107,18 +103,13 @@ impl ReadRound {
         enough.await.then_some(index)
     }
 
-    fn lane(&mut self, to: MemberId, address: &str) -> &mut Lane {
-        let (cluster, me) = (self.cluster, self.authority.me);
-        let new = || Lane::new(cluster, me, to, address.to_string());
-        let lane = self.lanes.entry(to).or_insert_with(new);
-        if !lane.leads_to(address) {
-            *lane = new();
-        }
-        lane
+    async fn is_following(
+        &self,
+        id: MemberId,
+        node: &PeerNode,
+        leader: LeaderId,
+    ) -> Option<MemberId> {
+        let answer = self.peers.call(id, node, Following { leader }, ROUND).await;
+        matches!(answer, Ok(true)).then_some(id)
     }
-}
-
-async fn is_following(id: MemberId, lane: &mut Lane, leader: LeaderId) -> Option<MemberId> {
-    let answer = lane.ask(Question::Following { leader }).await;
-    matches!(answer, Ok(Answer::Following)).then_some(id)
 }

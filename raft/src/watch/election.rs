@@ -86,7 +86,7 @@ async fn is_gone(
     let Some(node) = metrics.membership_config.membership().get_node(&leader) else {
         return false;
     };
-    let answer = peers.ask(&node.address, me, deadline).await;
+    let answer = peers.ask(&node.address, me.clone(), deadline).await;
     matches!(answer, Err(CallError::Refused))
 }
 

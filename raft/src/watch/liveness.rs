@@ -121,11 +121,7 @@ impl Liveness {
             return;
         };
         let asked = Instant::now();
-        let message = KeepAlive { member: self.me };
-        let answer = self
-            .peers
-            .call(leader, &node.address, message, ANSWER)
-            .await;
+        let answer = self.peers.call(leader, node, KeepAlive, ANSWER).await;
         match answer {
             // The reply may have sat in the socket buffer while this process was suspended.
             Ok(_) if asked.elapsed() > ANSWER => {}

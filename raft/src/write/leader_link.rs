@@ -8,7 +8,7 @@ use raftlookupd_storage::registration::MemberId;
 
 use crate::peer::client::PeerClient;
 use crate::peer::message::SubmitBatch;
-use crate::types::{Raft, RaftMetrics};
+use crate::types::{PeerNode, Raft, RaftMetrics};
 use crate::write::proposer::Proposer;
 
 /// A leader that does not answer within this time is asked again, or another one is.
@@ -25,7 +25,7 @@ pub(crate) struct LeaderLink {
 
 enum Leader {
     Me,
-    Other { id: MemberId, address: String },
+    Other { id: MemberId, node: PeerNode },
 }
 
 impl LeaderLink {
@@ -50,9 +50,9 @@ impl LeaderLink {
                 let answer = self.proposer.submit(batch.clone());
                 tokio::time::timeout(ANSWER, answer).await.ok()?.ok()
             }
-            Leader::Other { id, address } => {
+            Leader::Other { id, node } => {
                 let batch = SubmitBatch(batch.clone());
-                let answer = self.peers.write(id, &address, batch, ANSWER).await;
+                let answer = self.peers.call(id, &node, batch, ANSWER).await;
                 answer
                     .inspect_err(
                         |error| tracing::debug!(leader = id, %error, "the leader did not answer"),
@@ -97,7 +97,7 @@ impl LeaderLink {
         let node = metrics.membership_config.membership().get_node(&id)?;
         Some(Leader::Other {
             id,
-            address: node.address.clone(),
+            node: node.clone(),
         })
     }
 }

@@ -1,0 +1,294 @@
+//! Answers the requests of peers: hands them to Raft, the proposer or the membership.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, VoteRequest,
+};
+use raftlookupd_storage::registration::MemberId;
+
+use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::quorum_contact::QuorumContact;
+use crate::log::log_store::LogStore;
+use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_term};
+use crate::log::registry_state::RegistryState;
+use crate::members::membership::Membership;
+use crate::peer::handshake::{Introduction, Me, Party, Refusal};
+use crate::peer::message::{
+    AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeadersWord, ReadIndex, ReadPoint,
+    Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
+};
+use crate::peer::rate_limit::RateLimit;
+use crate::peer::server::{Sender, Service};
+use crate::read::authority::ReadAuthority;
+use crate::read::barrier::Barrier;
+use crate::read::clock::ClusterClock;
+use crate::read::round::ROUND;
+use crate::types::{Raft, TypeConfig, Vote};
+use crate::watch::liveness::KeepAlives;
+use crate::write::proposer::Proposer;
+
+/// What answers once this member has loaded.
+pub(crate) struct Running {
+    pub(crate) cluster: u128,
+    pub(crate) id: MemberId,
+    pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
+    pub(crate) state: Arc<RegistryState>,
+    pub(crate) proposer: Arc<Proposer>,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) leader_contact: Arc<LeaderContact>,
+    pub(crate) quorum_contact: Arc<QuorumContact>,
+    pub(crate) keep_alives: Arc<KeepAlives>,
+    pub(crate) clock: Arc<ClusterClock>,
+    pub(crate) barrier: Arc<Barrier>,
+    pub(crate) read_authority: ReadAuthority,
+}
+
+/// The answers of one member. Until [`PeerService::run_as`] is called it only says who it is.
+pub(crate) struct PeerService {
+    me: Arc<Me>,
+    hello: Hello,
+    running: OnceLock<Running>,
+    refusals: RateLimit,
+}
+
+impl PeerService {
+    pub(crate) fn new(me: Arc<Me>, hello: Hello) -> Self {
+        PeerService {
+            me,
+            hello,
+            running: OnceLock::new(),
+            refusals: RateLimit::default(),
+        }
+    }
+
+    /// From now on all requests are answered. Only the first call counts.
+    pub(crate) fn run_as(&self, running: Running) {
+        let _ = self.running.set(running);
+    }
+
+    /// Who we are, and our cluster if there is one.
+    fn hello(&self) -> HelloAnswer {
+        let formed = self.running.get().and_then(|running| {
+            let metrics = running.raft.metrics().borrow().clone();
+            let members = metrics.membership_config.nodes();
+            let members: Vec<_> = members.map(|(id, node)| (*id, node.clone())).collect();
+            (!members.is_empty()).then_some(FormedCluster {
+                cluster: running.cluster,
+                members,
+                leader: metrics.current_leader,
+            })
+        });
+        HelloAnswer {
+            me: self.hello.clone(),
+            belongs_to: self.me.place().map(|place| place.cluster),
+            formed,
+        }
+    }
+
+    fn running(&self) -> Reply<&Running> {
+        self.running.get().ok_or(Declined::Loading)
+    }
+
+    /// One line for a message that no correct member sends.
+    fn refuse(&self, from: MemberId, implausible: Implausible) -> Declined {
+        let reason = implausible.to_string();
+        if self.refusals.allows(&format!("{from}"), Instant::now()) {
+            tracing::error!(from, reason, "refused a message of a peer");
+        }
+        Declined::Refused(reason)
+    }
+
+    async fn answer_member(&self, from: MemberId, request: Request) -> Reply<Response> {
+        let running = self.running()?;
+        running.keep_alives.received(from);
+        let refuse = |implausible| self.refuse(from, implausible);
+        Ok(match request {
+            Request::Append(request) => {
+                running.check(&request.vote).map_err(refuse)?;
+                running.check_entries(&request).map_err(refuse)?;
+                Response::Append(running.append(request).await?)
+            }
+            Request::Submit(SubmitBatch(batch)) => {
+                if batch.member != from {
+                    return Err(Declined::Refused("the batch is another member's".into()));
+                }
+                Response::Submit(running.proposer.submit(batch).await?)
+            }
+            Request::Snapshot(request) => {
+                running.check(&request.vote).map_err(refuse)?;
+                let applied = running.state.applied_log_id();
+                check_snapshot(&request.meta, applied).map_err(refuse)?;
+                Response::Snapshot(running.snapshot(from, request).await)
+            }
+            Request::Vote(request) => {
+                running.check(&request.vote).map_err(refuse)?;
+                Response::Vote(running.vote(request).await)
+            }
+            Request::ReadIndex(ReadIndex { leader }) => {
+                Response::ReadIndex(running.read_index(from, leader).await)
+            }
+            Request::Following(following) => {
+                Response::Following(running.read_authority.follows(following.leader))
+            }
+            Request::KeepAlive(_) => Response::KeepAlive(running.word()?),
+            Request::LeaderLeaves(_) => {
+                running.leader_contact.hear_goodbye(from);
+                Response::LeaderLeaves(())
+            }
+            Request::Promote(promote) => {
+                Response::Promote(running.membership.promote(promote).await?)
+            }
+            Request::Hello(_) | Request::Join(_) => return self.answer_guest(request).await,
+        })
+    }
+
+    async fn answer_guest(&self, request: Request) -> Reply<Response> {
+        match request {
+            Request::Hello(_) => Ok(Response::Hello(self.hello())),
+            Request::Join(join) => {
+                let admitted = self.running()?.membership.admit(join.node).await?;
+                Ok(Response::Join(admitted))
+            }
+            _ => Err(Declined::Refused("only members may ask that".into())),
+        }
+    }
+}
+
+impl Service for PeerService {
+    fn introduce(&self) -> Party {
+        self.me.party()
+    }
+
+    fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
+        let Some(to) = introduction.to else {
+            return Ok(Sender::Guest);
+        };
+        let ours = self.me.place().ok_or(Refusal::NoCluster)?;
+        let theirs = introduction.from.place;
+        let theirs = theirs.filter(|place| place.cluster == ours.cluster);
+        let id = theirs.ok_or(Refusal::ForeignCluster)?.id;
+        if to.id != ours.id {
+            return Err(Refusal::OtherMember { id: ours.id });
+        }
+        if to.instance != self.me.instance() {
+            return Err(Refusal::OtherInstance);
+        }
+        let known = self.running.get().and_then(|running| {
+            let metrics = running.raft.metrics();
+            let metrics = metrics.borrow();
+            let node = metrics.membership_config.membership().get_node(&id)?;
+            Some(node.instance)
+        });
+        match known {
+            Some(instance) if instance != introduction.from.instance => {
+                Err(Refusal::UnknownInstance { id })
+            }
+            known => Ok(Sender::Member {
+                id,
+                known: known.is_some(),
+            }),
+        }
+    }
+
+    async fn answer(&self, from: Sender, request: Request) -> Response {
+        let answered = match from {
+            Sender::Member { id, .. } => self.answer_member(id, request).await,
+            Sender::Guest => self.answer_guest(request).await,
+        };
+        answered.unwrap_or_else(Response::Declined)
+    }
+}
+
+impl Running {
+    /// Checks the term of a message.
+    fn check(&self, vote: &Vote) -> Result<(), Implausible> {
+        let ours = self.raft.metrics().borrow().current_term;
+        check_term(vote, ours)
+    }
+
+    fn check_entries(&self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Implausible> {
+        check_entries(request, self.state.applied_log_id(), |index| {
+            self.log.log_id_at(index)
+        })
+    }
+
+    async fn append(&self, request: AppendEntriesRequest<TypeConfig>) -> Reply<AppendAnswer> {
+        let last = request.entries.last().map(|entry| entry.log_id);
+        let last = last.or(request.prev_log_id);
+        let answer = self.raft.append_entries(request).await;
+        if !matches!(answer, Ok(AppendEntriesResponse::HigherVote(_)) | Err(_)) {
+            self.leader_contact.hear();
+        }
+        if let Ok(AppendEntriesResponse::Success | AppendEntriesResponse::PartialSuccess(_)) =
+            answer
+        {
+            // The leader counts what we say we have.
+            if let Some(last) = last
+                && let Err(error) = self.log.durable_index().reaches(last.index).await
+            {
+                return Err(Declined::Refused(error.to_string()));
+            }
+        }
+        Ok(answer)
+    }
+
+    async fn snapshot(
+        &self,
+        from: MemberId,
+        request: InstallSnapshotRequest<TypeConfig>,
+    ) -> SnapshotAnswer {
+        let vote = request.vote;
+        let (offset, bytes, last) = (request.offset, request.data.len(), request.done);
+        if offset == 0 {
+            tracing::info!(from, "receiving a snapshot");
+        }
+        let received = offset.saturating_add(bytes as u64);
+        if last {
+            tracing::info!(from, bytes = received, "snapshot received, installing it");
+        }
+        let answer = self.raft.install_snapshot(request).await;
+        // What is refused is answered with another vote.
+        if answer.as_ref().is_ok_and(|answer| answer.vote == vote) {
+            self.leader_contact.hear();
+        }
+        answer
+    }
+
+    async fn vote(&self, request: VoteRequest<MemberId>) -> VoteAnswer {
+        self.raft.vote(request).await
+    }
+
+    async fn read_index(
+        &self,
+        from: MemberId,
+        leader: crate::types::LeaderId,
+    ) -> Option<ReadPoint> {
+        let authority = &self.read_authority;
+        // Taken first: who is asked afterwards confirms it.
+        let index = authority.index(leader)?;
+        let enough = authority.is_quorum(&BTreeSet::from([self.id, from]))
+            || self.barrier.wait(ROUND).await.is_ok();
+        enough.then(|| ReadPoint {
+            index,
+            time: self.clock.now(),
+        })
+    }
+
+    /// What it has to say as the leader.
+    fn word(&self) -> Reply<LeadersWord> {
+        let authority = &self.read_authority;
+        let leader = authority.leader().ok_or(Declined::NotLeader)?;
+        let index = authority.index(leader).ok_or(Declined::NotLeader)?;
+        let metrics = self.raft.metrics();
+        let without_quorum = self.quorum_contact.age(self.id, &metrics.borrow());
+        Ok(LeadersWord {
+            time: self.clock.now(),
+            index,
+            without_quorum: without_quorum.unwrap_or(Duration::MAX),
+        })
+    }
+}

@@ -1,0 +1,247 @@
+//! Introduces the two ends of a connection to each other, before anything else crosses it.
+//!
+//! The side that dials sends an [`Introduction`], the other answers with a [`Welcome`]: each is a
+//! magic number, the version of the protocol, a length and an encoded value, together at most
+//! [`LONGEST`] bytes. So what an unknown dialer can make this member read and hold is bounded, and
+//! everything after the handshake needs no address: it is known who sends it and whom it is for.
+
+use std::io;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::registration::MemberId;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::error::{Error, Result};
+use crate::peer::message::Class;
+
+/// The first bytes in both directions.
+const MAGIC: [u8; 4] = *b"RLKP";
+
+/// Version of the handshake, the frames and the messages. A member that speaks another one is
+/// refused.
+pub(crate) const FORMAT: u8 = 3;
+
+/// The longest introduction or welcome.
+pub(crate) const LONGEST: usize = 1024;
+
+/// Magic, format and the length of what follows.
+const PRELUDE: usize = MAGIC.len() + 1 + 2;
+
+/// The longest name of a member: an introduction must have room for it.
+const LONGEST_NAME: usize = 255;
+
+/// The handshake is over by then, or the connection is closed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A member's place in a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The cluster.
+    pub(crate) cluster: u128,
+    /// Its Raft node id there.
+    pub(crate) id: MemberId,
+}
+
+/// One end of a connection. The name comes first: whoever looks at the bytes can tell who dials.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Party {
+    /// The operator's name for it.
+    pub(crate) name: String,
+    /// Drawn at random for each data path.
+    pub(crate) instance: u128,
+    /// Drawn at random for each start of a process.
+    pub(crate) start: u64,
+    /// Its place, once it has one: as soon as its identity is read, before it has loaded.
+    pub(crate) place: Option<Place>,
+    /// The version of its program.
+    pub(crate) software: String,
+}
+
+/// The member that the side that dials means to reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recipient {
+    /// Its Raft node id, in the cluster of the sender.
+    pub(crate) id: MemberId,
+    /// The instance by which the sender knows it.
+    pub(crate) instance: u128,
+}
+
+/// What the side that dials says first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Introduction {
+    /// The sender.
+    pub(crate) from: Party,
+    /// Whom it means; `None` if it wants to know who is there.
+    pub(crate) to: Option<Recipient>,
+    /// What the connection is for.
+    pub(crate) class: Class,
+}
+
+/// The answer to an [`Introduction`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Welcome {
+    /// The sender of the welcome.
+    pub(crate) from: Party,
+    /// Why the connection is of no use; `None` if it is accepted.
+    pub(crate) refused: Option<Refusal>,
+}
+
+/// Why a connection was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It speaks another version of the protocol.
+    #[error("it speaks version {found} of the peer protocol, this member version {FORMAT}")]
+    OtherFormat {
+        /// The version.
+        found: u8,
+    },
+    /// The receiver belongs to no cluster yet.
+    #[error("it does not belong to a cluster yet")]
+    NoCluster,
+    /// The two belong to different clusters.
+    #[error("they belong to different clusters")]
+    ForeignCluster,
+    /// The address leads to another member than the one meant.
+    #[error("the address leads to member {id}")]
+    OtherMember {
+        /// The member that is there.
+        id: MemberId,
+    },
+    /// The receiver has the right node id, but another data path.
+    #[error("the address leads to another data path of that member")]
+    OtherInstance,
+    /// The sender has the node id of a member, but another data path.
+    #[error("the cluster knows member {id} by another data path")]
+    UnknownInstance {
+        /// The sender's node id.
+        id: MemberId,
+    },
+}
+
+impl Refusal {
+    /// Whether it goes by itself as a cluster forms, so that it needs no line in the log.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Refusal::NoCluster)
+    }
+}
+
+/// This process as it introduces itself.
+#[derive(Debug)]
+pub(crate) struct Me {
+    name: String,
+    instance: u128,
+    start: u64,
+    place: OnceLock<Place>,
+}
+
+impl Me {
+    /// A process that has just started on this data path.
+    ///
+    /// # Errors
+    /// [`Error::Membership`] if the name is too long to be introduced by.
+    pub(crate) fn new(name: &str, instance: u128) -> Result<Self> {
+        if name.len() > LONGEST_NAME {
+            return Err(Error::Membership(format!(
+                "--name: {} bytes are too many, {LONGEST_NAME} is the most",
+                name.len()
+            )));
+        }
+        Ok(Me {
+            name: name.to_string(),
+            instance,
+            start: rand::random(),
+            place: OnceLock::new(),
+        })
+    }
+
+    /// From now on it speaks as this member. Only the first call counts.
+    pub(crate) fn take_place(&self, place: Place) {
+        let _ = self.place.set(place);
+    }
+
+    /// Its place, once it has one.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.place.get().copied()
+    }
+
+    /// Drawn at random for its data path.
+    pub(crate) fn instance(&self) -> u128 {
+        self.instance
+    }
+
+    /// How it introduces itself.
+    pub(crate) fn party(&self) -> Party {
+        Party {
+            name: self.name.clone(),
+            instance: self.instance,
+            start: self.start,
+            place: self.place(),
+            software: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+}
+
+/// Why a handshake came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    /// The connection broke.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What was received is no handshake of ours.
+    #[error("not the peer interface of a raftlookupd, or of a version before 0.2")]
+    Foreign,
+    /// Another version of the protocol.
+    #[error("it speaks version {0} of the peer protocol, this member version {FORMAT}")]
+    OtherFormat(u8),
+    /// It is longer than allowed, or cannot be decoded.
+    #[error("its introduction cannot be read: {0}")]
+    Garbled(String),
+}
+
+/// Sends an introduction or a welcome.
+///
+/// # Errors
+/// Those of writing.
+pub(crate) async fn send<T: Serialize>(
+    stream: &mut (impl AsyncWrite + Unpin),
+    value: &T,
+) -> io::Result<()> {
+    let body = encode("a handshake", value).map_err(io::Error::other)?;
+    let length = u16::try_from(body.len()).map_err(io::Error::other)?;
+    let mut bytes = Vec::with_capacity(PRELUDE + body.len());
+    bytes.extend_from_slice(&MAGIC);
+    bytes.push(FORMAT);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&body);
+    stream.write_all(&bytes).await?;
+    stream.flush().await
+}
+
+/// Receives an introduction or a welcome, and reads not a byte more.
+///
+/// # Errors
+/// [`HandshakeError`].
+pub(crate) async fn receive<T: DeserializeOwned>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> std::result::Result<T, HandshakeError> {
+    let mut prelude = [0; PRELUDE];
+    stream.read_exact(&mut prelude).await?;
+    let [m0, m1, m2, m3, format, high, low] = prelude;
+    if [m0, m1, m2, m3] != MAGIC {
+        return Err(HandshakeError::Foreign);
+    }
+    if format != FORMAT {
+        return Err(HandshakeError::OtherFormat(format));
+    }
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let mut bytes = [0; LONGEST - PRELUDE];
+    let Some(body) = bytes.get_mut(..length) else {
+        return Err(HandshakeError::Garbled(format!("it has {length} bytes")));
+    };
+    stream.read_exact(body).await?;
+    decode("a handshake", body).map_err(|error| HandshakeError::Garbled(error.to_string()))
+}
