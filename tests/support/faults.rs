@@ -144,7 +144,8 @@ pub struct Faulty {
 impl Faulty {
     pub fn start(args: &[&str]) -> Faulty {
         let mut cluster = Cluster::prepare(3, args);
-        let links = Links::new(3);
+        let names = cluster.members.iter().map(|member| member.name.clone());
+        let links = Links::new(names.collect());
         let proxies: Vec<u16> = (0..3).map(|_| free_port()).collect();
         let list: Vec<String> = cluster
             .members
@@ -165,21 +166,12 @@ impl Faulty {
         let mut faulty = Faulty { cluster, links };
         (0..3).for_each(|member| faulty.start_member(member));
         faulty.cluster.wait_ready();
-        faulty.learn_ids();
         faulty
-    }
-
-    fn learn_ids(&self) {
-        for (number, member) in self.cluster.members.iter().enumerate() {
-            let status = wait_for("its status", || member.status());
-            self.links.learn(number, status["id"].as_u64().unwrap());
-        }
     }
 
     pub fn start_member(&mut self, member: usize) {
         self.cluster.members[member].start();
-        let pid = self.cluster.members[member].pid().unwrap();
-        self.links.up(member, pid);
+        self.links.up(member);
     }
 
     pub fn kill(&mut self, member: usize) {
@@ -259,7 +251,6 @@ impl Faulty {
             }
         }
         self.cluster.wait_ready();
-        self.learn_ids();
         disturbed.iter().for_each(|member| run.disturb(*member));
         run.end_fault();
     }

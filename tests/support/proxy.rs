@@ -2,15 +2,11 @@
 //!
 //! Every member is known to the others by the address of a proxy in front of it. A link has a
 //! direction, from the member that dials to the one that answers; what is answered comes back on
-//! the same connection. Who dials is read off its first message. One that does not say it, as when
-//! a cluster forms, is looked up by the process that owns the other end of the connection
-//! (`/proc`, hence Linux): slow where there are many sockets, so only where it matters, not while
-//! all links to a member are in the same state.
+//! the same connection. Who dials is read off the introduction that a connection begins with.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -45,21 +41,20 @@ struct Weather {
 /// The proxies in front of the members of one cluster; they end when this is dropped.
 pub struct Links {
     weather: Arc<watch::Sender<Weather>>,
-    owners: Arc<Owners>,
-    members: usize,
+    names: Arc<Vec<String>>,
     runtime: Runtime,
 }
 
 impl Links {
-    pub fn new(members: usize) -> Links {
+    /// Between members of these names.
+    pub fn new(names: Vec<String>) -> Links {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build();
         Links {
             weather: Arc::new(watch::Sender::default()),
-            owners: Arc::default(),
-            members,
+            names: Arc::new(names),
             runtime: runtime.unwrap(),
         }
     }
@@ -77,24 +72,18 @@ impl Links {
     /// The links of one member: those that lead to it, and those on which it dials.
     pub fn around(&self, member: usize, inwards: Link, outwards: Link) {
         self.weather.send_modify(|weather| {
-            for other in (0..self.members).filter(|other| *other != member) {
+            for other in (0..self.names.len()).filter(|other| *other != member) {
                 weather.links.insert((other, member), inwards);
                 weather.links.insert((member, other), outwards);
             }
         });
     }
 
-    /// The member's process is this one now.
-    pub fn up(&self, member: usize, pid: u32) {
-        lock(&self.owners.pids).insert(member, pid);
+    /// The member's process has started.
+    pub fn up(&self, member: usize) {
         self.weather.send_modify(|weather| {
             weather.down.remove(&member);
         });
-    }
-
-    /// The member's Raft node id is this one now.
-    pub fn learn(&self, member: usize, id: u64) {
-        lock(&self.owners.ids).insert(id, member);
     }
 
     /// The member's process is gone.
@@ -109,8 +98,7 @@ impl Links {
         let front = Front {
             to: member,
             port: member_port,
-            members: self.members,
-            owners: self.owners.clone(),
+            names: self.names.clone(),
             weather: self.weather.subscribe(),
         };
         let first = self.runtime.block_on(bind(proxy_port)).unwrap();
@@ -127,8 +115,7 @@ async fn bind(port: u16) -> io::Result<TcpListener> {
 struct Front {
     to: usize,
     port: u16,
-    members: usize,
-    owners: Arc<Owners>,
+    names: Arc<Vec<String>>,
     weather: watch::Receiver<Weather>,
 }
 
@@ -163,18 +150,14 @@ impl Front {
 
     async fn carry(mut self, client: TcpStream) {
         let _ = client.set_nodelay(true);
-        let Ok(peer) = client.peer_addr() else { return };
         let mut first = [0; 1024];
         let Ok(count) = client.peek(&mut first).await else {
             return;
         };
-        let id = sender(&first[..count]);
-        let mut dialled = Dialled {
-            at: Instant::now(),
-            port: peer.port(),
-            from: id.and_then(|id| lock(&self.owners.ids).get(&id).copied()),
-        };
-        if self.state(&mut dialled).await == Link::Cut {
+        let name = sender(&first[..count]);
+        let from =
+            name.and_then(|name| self.names.iter().position(|other| other.as_bytes() == name));
+        if self.state(from) == Link::Cut {
             return;
         }
         let Ok(server) = TcpStream::connect(("127.0.0.1", self.port)).await else {
@@ -185,14 +168,14 @@ impl Front {
         let (server_read, server_write) = server.into_split();
         // Whichever direction ends first ends the other; both are dropped, and so closed.
         tokio::select! {
-            () = self.clone().pump(client_read, server_write, dialled) => {}
-            () = self.clone().pump(server_read, client_write, dialled) => {}
-            () = self.until_cut(dialled) => {}
+            () = self.clone().pump(client_read, server_write, from) => {}
+            () = self.clone().pump(server_read, client_write, from) => {}
+            () = self.until_cut(from) => {}
         }
     }
 
-    async fn until_cut(&mut self, mut dialled: Dialled) {
-        while self.state(&mut dialled).await != Link::Cut {
+    async fn until_cut(&mut self, from: Option<usize>) {
+        while self.state(from) != Link::Cut {
             if self.weather.changed().await.is_err() {
                 return;
             }
@@ -200,15 +183,19 @@ impl Front {
     }
 
     /// Copies until one side ends.
-    async fn pump(mut self, mut source: OwnedReadHalf, mut sink: OwnedWriteHalf, from: Dialled) {
+    async fn pump(
+        mut self,
+        mut source: OwnedReadHalf,
+        mut sink: OwnedWriteHalf,
+        from: Option<usize>,
+    ) {
         let (leave, mut travelling) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
         let departure = async move {
-            let mut dialled = from;
             let mut bytes = vec![0; 16 * 1024];
             let mut lost = false;
             let mut late = Duration::ZERO;
             while let Ok(count) = source.read(&mut bytes).await {
-                let link = self.state(&mut dialled).await;
+                let link = self.state(from);
                 lost |= link == Link::Stall;
                 late = match link {
                     Link::Slow(late) => late,
@@ -244,91 +231,19 @@ impl Front {
         }
     }
 
-    /// The state of the link that this connection uses.
-    async fn state(&mut self, dialled: &mut Dialled) -> Link {
-        let weather = self.weather.borrow_and_update().clone();
-        let link = |from: usize| weather.links.get(&(from, self.to)).copied();
-        let others = (0..self.members).filter(|other| *other != self.to);
-        let states: Vec<Link> = others.map(|from| link(from).unwrap_or_default()).collect();
-        if states.windows(2).all(|pair| pair[0] == pair[1]) {
-            return states.first().copied().unwrap_or_default();
-        }
-        if dialled.from.is_none() {
-            let (owners, at, port) = (self.owners.clone(), dialled.at, dialled.port);
-            let found = tokio::task::spawn_blocking(move || owners.find(port, at)).await;
-            dialled.from = found.ok().flatten();
-        }
-        dialled.from.and_then(link).unwrap_or_default()
+    /// The state of the link that a connection from this member uses.
+    fn state(&mut self, from: Option<usize>) -> Link {
+        let weather = self.weather.borrow_and_update();
+        let link = from.and_then(|from| weather.links.get(&(from, self.to)));
+        link.copied().unwrap_or_default()
     }
 }
 
-/// One connection, as seen by the proxy.
-#[derive(Debug, Clone, Copy)]
-struct Dialled {
-    at: Instant,
-    port: u16,
-    from: Option<usize>,
-}
-
-/// The Raft node id of a message's sender: behind HTTP's head or the magic of a lane with the
-/// length of its first frame, a version byte, the cluster's id (a marker and 16 bytes), and then
-/// the sender's id in one byte. `None` if it looks otherwise.
-fn sender(first: &[u8]) -> Option<u64> {
-    let lane = first.strip_prefix(b"\0RL1");
-    let message = match lane.or(first.strip_prefix(b"\0WL1")) {
-        Some(frame) => frame.get(4..)?,
-        None => {
-            let head = first.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
-            &first[head + 4..]
-        }
-    };
-    match message {
-        [1, 254, rest @ ..] => rest.get(16).copied().filter(|id| *id < 251).map(u64::from),
+/// The name in an introduction: behind the magic, the version of the protocol, a length of two
+/// bytes and the version of the encoding, with its length in one byte.
+fn sender(first: &[u8]) -> Option<&[u8]> {
+    match first.strip_prefix(b"RLKP")? {
+        [_, _, _, _, length, rest @ ..] => rest.get(..usize::from(*length)),
         _ => None,
     }
-}
-
-/// Which member has which node ids and local ports.
-#[derive(Default)]
-struct Owners {
-    ids: Mutex<BTreeMap<u64, usize>>,
-    pids: Mutex<BTreeMap<usize, u32>>,
-    seen: Mutex<Option<(Instant, BTreeMap<u16, usize>)>>,
-}
-
-impl Owners {
-    /// Looks at the system's tables, unless that was done since the connection was there.
-    fn find(&self, port: u16, since: Instant) -> Option<usize> {
-        let mut seen = lock(&self.seen);
-        let owners = match seen.take() {
-            Some((at, owners)) if at > since => (at, owners),
-            _ => (Instant::now(), self.look()),
-        };
-        seen.insert(owners).1.get(&port).copied()
-    }
-
-    fn look(&self) -> BTreeMap<u16, usize> {
-        let mut sockets = BTreeMap::new();
-        for (member, pid) in lock(&self.pids).clone() {
-            let files = fs::read_dir(format!("/proc/{pid}/fd"));
-            for file in files.into_iter().flatten().flatten() {
-                let target = fs::read_link(file.path()).unwrap_or_default();
-                sockets.insert(target.to_string_lossy().into_owned(), member);
-            }
-        }
-        let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-        let lines = table.lines().skip(1);
-        lines
-            .filter_map(|line| {
-                let fields: Vec<&str> = line.split_whitespace().collect();
-                let port = fields.get(1)?.split(':').nth(1)?;
-                let member = sockets.get(&format!("socket:[{}]", fields.get(9)?))?;
-                Some((u16::from_str_radix(port, 16).ok()?, *member))
-            })
-            .collect()
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,18 +15,18 @@ use crate::log::log_store::LogStore;
 use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_term};
 use crate::log::registry_state::RegistryState;
 use crate::members::membership::Membership;
-use crate::peer::handshake::{Introduction, Me, Party, Refusal};
+use crate::peer::handshake::{Introduction, Me, Party, Refusal, Sender};
 use crate::peer::message::{
     AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeadersWord, ReadIndex, ReadPoint,
     Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
 };
 use crate::peer::rate_limit::RateLimit;
-use crate::peer::server::{Sender, Service};
+use crate::peer::server::Service;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
 use crate::read::round::ROUND;
-use crate::types::{Raft, TypeConfig, Vote};
+use crate::types::{LeaderId, Raft, RaftMetrics, TypeConfig, Vote};
 use crate::watch::liveness::KeepAlives;
 use crate::write::proposer::Proposer;
 
@@ -164,34 +164,12 @@ impl Service for PeerService {
     }
 
     fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
-        let Some(to) = introduction.to else {
-            return Ok(Sender::Guest);
-        };
-        let ours = self.me.place().ok_or(Refusal::NoCluster)?;
-        let theirs = introduction.from.place;
-        let theirs = theirs.filter(|place| place.cluster == ours.cluster);
-        let id = theirs.ok_or(Refusal::ForeignCluster)?.id;
-        if to.id != ours.id {
-            return Err(Refusal::OtherMember { id: ours.id });
-        }
-        if to.instance != self.me.instance() {
-            return Err(Refusal::OtherInstance);
-        }
-        let known = self.running.get().and_then(|running| {
-            let metrics = running.raft.metrics();
-            let metrics = metrics.borrow();
+        self.me.admit(introduction, |id| {
+            let metrics = self.running.get()?.raft.metrics();
+            let metrics: &RaftMetrics = &metrics.borrow();
             let node = metrics.membership_config.membership().get_node(&id)?;
             Some(node.instance)
-        });
-        match known {
-            Some(instance) if instance != introduction.from.instance => {
-                Err(Refusal::UnknownInstance { id })
-            }
-            known => Ok(Sender::Member {
-                id,
-                known: known.is_some(),
-            }),
-        }
+        })
     }
 
     async fn answer(&self, from: Sender, request: Request) -> Response {
@@ -262,11 +240,7 @@ impl Running {
         self.raft.vote(request).await
     }
 
-    async fn read_index(
-        &self,
-        from: MemberId,
-        leader: crate::types::LeaderId,
-    ) -> Option<ReadPoint> {
+    async fn read_index(&self, from: MemberId, leader: LeaderId) -> Option<ReadPoint> {
         let authority = &self.read_authority;
         // Taken first: who is asked afterwards confirms it.
         let index = authority.index(leader)?;

@@ -61,8 +61,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
         }
     }
 
-    /// Receives the response with this number, and skips those before it. Dropped before it is
-    /// ready, it has lost nothing but what it has skipped, which `skipped` counts.
+    /// Receives the response with this number, the last of those that are unread, and skips those
+    /// before it. Dropped before it is ready, it has lost nothing, and `unread` says what is due.
     ///
     /// # Errors
     /// As [`receive`](Self::receive); a response that is not due is an error too.
@@ -181,5 +181,111 @@ pub(crate) fn to_frame<T: Serialize>(value: &T, longest: usize) -> io::Result<Ve
 pub(crate) fn set_number(frame: &mut [u8], number: u32) {
     if let Some(bytes) = frame.get_mut(4..HEADER) {
         bytes.copy_from_slice(&number.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{DuplexStream, duplex};
+
+    const LONGEST: usize = 1000;
+
+    fn pair() -> (Frames<DuplexStream>, DuplexStream) {
+        let (ours, theirs) = duplex(64 * 1024);
+        (Frames::new(ours, LONGEST), theirs)
+    }
+
+    fn frame(number: u32, text: &str) -> Vec<u8> {
+        let mut frame = to_frame(&text, LONGEST).unwrap();
+        set_number(&mut frame, number);
+        frame
+    }
+
+    fn is_pending<T>(future: impl Future<Output = T>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        std::pin::pin!(future).poll(&mut context).is_pending()
+    }
+
+    #[tokio::test]
+    async fn frames_arrive_in_pieces_and_together() {
+        let (mut frames, mut peer) = pair();
+        let bytes = [frame(1, "one"), frame(2, "two"), frame(3, "three")].concat();
+        let (first, rest) = bytes.split_at(9);
+        peer.write_all(first).await.unwrap();
+        assert!(is_pending(frames.receive::<String>()));
+        peer.write_all(rest).await.unwrap();
+        for expected in [(1, "one"), (2, "two"), (3, "three")] {
+            let (number, text) = frames.receive::<String>().await.unwrap();
+            assert_eq!((number, text.as_str()), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_frame_of_ours_ends_the_connection() {
+        let too_long = [0, 0, 3, 233, 0, 0, 0, 0];
+        for (bytes, expected) in [
+            (&too_long[..], io::ErrorKind::InvalidData),
+            (&[0, 0, 0, 2, 0, 0, 0, 0, 9, 9], io::ErrorKind::Other),
+            (&[0, 0, 0, 2, 0, 0, 0, 0, 9], io::ErrorKind::UnexpectedEof),
+        ] {
+            let (mut frames, mut peer) = pair();
+            peer.write_all(bytes).await.unwrap();
+            drop(peer);
+            let error = frames.receive::<String>().await.unwrap_err();
+            assert_eq!(error.kind(), expected, "{bytes:?}");
+        }
+        assert!(to_frame(&"x".repeat(LONGEST), LONGEST).is_err());
+    }
+
+    #[tokio::test]
+    async fn responses_that_nobody_waits_for_are_skipped() {
+        let (mut frames, mut peer) = pair();
+        let mut unread = 3;
+        peer.write_all(&frame(4, "first")).await.unwrap();
+        assert!(is_pending(
+            frames.receive_numbered::<String>(6, &mut unread)
+        ));
+        assert_eq!(unread, 2);
+        let rest = [frame(5, "second"), frame(6, "third")].concat();
+        peer.write_all(&rest).await.unwrap();
+        let third: String = frames.receive_numbered(6, &mut unread).await.unwrap();
+        assert_eq!((third.as_str(), unread), ("third", 0));
+        peer.write_all(&frame(8, "not due")).await.unwrap();
+        unread = 1;
+        let error = frames.receive_numbered::<String>(7, &mut unread).await;
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn an_open_connection_is_one_on_which_nothing_came_that_is_not_due() {
+        let (mut frames, mut peer) = pair();
+        let mut unread = 2;
+        assert!(frames.is_open(&mut unread));
+        peer.write_all(&frame(0, "due")).await.unwrap();
+        assert!(frames.is_open(&mut unread));
+        assert_eq!(unread, 1);
+        peer.write_all(&frame(1, "due")).await.unwrap();
+        assert!(frames.is_open(&mut unread));
+        assert_eq!(unread, 0);
+        peer.write_all(b"x").await.unwrap();
+        assert!(!frames.is_open(&mut unread));
+        let (mut frames, peer) = pair();
+        drop(peer);
+        assert!(!frames.is_open(&mut unread));
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_response_is_made_is_kept_within_bounds() {
+        let (mut frames, mut peer) = pair();
+        peer.write_all(&frame(1, "next")).await.unwrap();
+        assert!(is_pending(frames.closed()));
+        assert_eq!(frames.receive::<String>().await.unwrap().1, "next");
+        peer.write_all(&[7; 60 * 1024]).await.unwrap();
+        assert!(is_pending(frames.closed()));
+        assert!(frames.arrived.len() < 2 * KEPT + 1024);
+        let (mut frames, peer) = pair();
+        drop(peer);
+        assert_eq!(frames.closed().await.kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -129,6 +129,20 @@ impl Refusal {
     }
 }
 
+/// The member, or whoever it is, that has dialled a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A member of our cluster.
+    Member {
+        /// Its Raft node id.
+        id: MemberId,
+        /// Whether this member knows it. It may have joined a moment ago, or be removed.
+        known: bool,
+    },
+    /// Anyone: it wants to know who is here.
+    Guest,
+}
+
 /// This process as it introduces itself.
 #[derive(Debug)]
 pub(crate) struct Me {
@@ -168,9 +182,38 @@ impl Me {
         self.place.get().copied()
     }
 
-    /// Drawn at random for its data path.
-    pub(crate) fn instance(&self) -> u128 {
-        self.instance
+    /// Whether a connection is accepted, and as whose; `known` gives the instance by which the
+    /// cluster knows a member.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub(crate) fn admit(
+        &self,
+        introduction: &Introduction,
+        known: impl FnOnce(MemberId) -> Option<u128>,
+    ) -> std::result::Result<Sender, Refusal> {
+        let Some(to) = introduction.to else {
+            return Ok(Sender::Guest);
+        };
+        let ours = self.place().ok_or(Refusal::NoCluster)?;
+        let theirs = introduction.from.place;
+        let theirs = theirs.filter(|place| place.cluster == ours.cluster);
+        let id = theirs.ok_or(Refusal::ForeignCluster)?.id;
+        if to.id != ours.id {
+            return Err(Refusal::OtherMember { id: ours.id });
+        }
+        if to.instance != self.instance {
+            return Err(Refusal::OtherInstance);
+        }
+        match known(id) {
+            Some(instance) if instance != introduction.from.instance => {
+                Err(Refusal::UnknownInstance { id })
+            }
+            known => Ok(Sender::Member {
+                id,
+                known: known.is_some(),
+            }),
+        }
     }
 
     /// How it introduces itself.
@@ -244,4 +287,110 @@ pub(crate) async fn receive<T: DeserializeOwned>(
     };
     stream.read_exact(body).await?;
     decode("a handshake", body).map_err(|error| HandshakeError::Garbled(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn introduction(from: &Me, to: Option<Recipient>) -> Introduction {
+        Introduction {
+            from: from.party(),
+            to,
+            class: Class::Small,
+        }
+    }
+
+    fn member(name: &str, instance: u128, cluster: u128, id: MemberId) -> Me {
+        let me = Me::new(name, instance).unwrap();
+        me.take_place(Place { cluster, id });
+        me
+    }
+
+    #[test]
+    fn admission() {
+        let b = member("b", 20, 7, 2);
+        let me = Some(Recipient {
+            id: 2,
+            instance: 20,
+        });
+        let a = member("a", 10, 7, 1);
+        let known = |id| (id == 1).then_some(10);
+        let admit = |from: &Me, to| b.admit(&introduction(from, to), known);
+        let sender = |id, known| Ok(Sender::Member { id, known });
+        assert_eq!(admit(&a, me), sender(1, true));
+        assert_eq!(admit(&member("d", 40, 7, 4), me), sender(4, false));
+        assert_eq!(admit(&a, None), Ok(Sender::Guest));
+
+        let other_id = Some(Recipient {
+            id: 3,
+            instance: 20,
+        });
+        assert_eq!(admit(&a, other_id), Err(Refusal::OtherMember { id: 2 }));
+        let other_path = Some(Recipient {
+            id: 2,
+            instance: 21,
+        });
+        assert_eq!(admit(&a, other_path), Err(Refusal::OtherInstance));
+        let foreign = Err(Refusal::ForeignCluster);
+        assert_eq!(admit(&member("a", 10, 8, 1), me), foreign);
+        assert_eq!(admit(&Me::new("a", 10).unwrap(), me), foreign);
+        let copied = Err(Refusal::UnknownInstance { id: 1 });
+        assert_eq!(admit(&member("a", 11, 7, 1), me), copied);
+        // It may be known by a new one in a moment, and everybody may ask who is there.
+        let fresh = Me::new("b", 20).unwrap();
+        let refused = fresh.admit(&introduction(&a, me), known);
+        assert_eq!(refused, Err(Refusal::NoCluster));
+        let asked = fresh.admit(&introduction(&a, None), known);
+        assert_eq!(asked, Ok(Sender::Guest));
+    }
+
+    #[test]
+    fn a_name_leaves_room_for_the_rest() {
+        assert!(Me::new(&"n".repeat(LONGEST_NAME + 1), 1).is_err());
+        let name = "n".repeat(LONGEST_NAME);
+        let me = member(&name, u128::MAX, u128::MAX, u64::MAX);
+        let to = Recipient {
+            id: u64::MAX,
+            instance: u128::MAX,
+        };
+        let longest = encode("a handshake", &introduction(&me, Some(to))).unwrap();
+        assert!(PRELUDE + longest.len() < LONGEST);
+    }
+
+    /// What is received of these bytes, and how many of them are read.
+    async fn receive_from(
+        bytes: &[u8],
+    ) -> (std::result::Result<Introduction, HandshakeError>, usize) {
+        let mut stream = bytes;
+        let received = receive(&mut stream).await;
+        (received, bytes.len() - stream.len())
+    }
+
+    #[tokio::test]
+    async fn what_is_received_is_bounded() {
+        let mut sent = Vec::new();
+        let said = introduction(&member("a", 10, 7, 1), None);
+        send(&mut sent, &said).await.unwrap();
+        let length = sent.len();
+        sent.extend([0; 10_000]);
+        let (received, read) = receive_from(&sent).await;
+        assert_eq!((received.unwrap(), read), (said, length));
+
+        let other = [b"RLKP\x04", &[0; 10_000][..]].concat();
+        let (received, read) = receive_from(&other).await;
+        assert!(matches!(received, Err(HandshakeError::OtherFormat(4))));
+        assert_eq!(read, PRELUDE);
+        let long = [b"RLKP\x03\xff\xff", &[0; 100_000][..]].concat();
+        let (received, read) = receive_from(&long).await;
+        assert!(matches!(received, Err(HandshakeError::Garbled(_))));
+        assert_eq!(read, PRELUDE);
+        let garbage = [b"RLKP\x03\x00\x09", &[9; 9][..]].concat();
+        let (received, _) = receive_from(&garbage).await;
+        assert!(matches!(received, Err(HandshakeError::Garbled(_))));
+        let (received, _) = receive_from(b"POST /raft/vote HTTP/1.1\r\n").await;
+        assert!(matches!(received, Err(HandshakeError::Foreign)));
+        let (received, _) = receive_from(b"RLKP\x03\x00\x09 ").await;
+        assert!(matches!(received, Err(HandshakeError::Io(_))));
+    }
 }

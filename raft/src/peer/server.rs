@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raftlookupd_storage::registration::MemberId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::peer::frames::{Frames, set_number, to_frame};
 use crate::peer::handshake::{
-    self, DEADLINE, HandshakeError, Introduction, Party, Refusal, Welcome,
+    self, DEADLINE, HandshakeError, Introduction, Party, Refusal, Sender, Welcome,
 };
 use crate::peer::message::{Request, Response};
 use crate::peer::rate_limit::RateLimit;
@@ -29,20 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// After an error of accept, most likely for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sender {
-    /// A member of our cluster.
-    Member {
-        /// Its Raft node id.
-        id: MemberId,
-        /// Whether this member knows it. It may have joined a moment ago, or be removed.
-        known: bool,
-    },
-    /// Anyone: it wants to know who is here.
-    Guest,
-}
 
 /// What a member answers its peers.
 pub(crate) trait Service: Send + Sync + 'static {
@@ -143,6 +128,7 @@ impl<S: Service> Server<S> {
         let longest = introduction.class.longest_frame();
         let frames = Frames::new(stream, longest);
         tokio::select! {
+            biased;
             ended = self.answer_all(frames, sender, longest) => ended,
             () = seat.evicted() => Err(evicted()),
         }
@@ -228,3 +214,6 @@ fn evicted() -> io::Error {
         "a newer connection needs the seat",
     )
 }
+
+#[cfg(test)]
+mod tests;
