@@ -1,9 +1,13 @@
 //! Wires a member together: may see everything, and only the registry handle sees it.
 //!
 //! - `runtime`: the threads that all of it runs on.
+//! - `opening`, `loading`, `running`: the start of a member in three steps, and its end.
 //! - `network`: openraft's way to the peers.
 //! - `peer_service`: what peers are answered.
 
+pub(crate) mod loading;
 pub(crate) mod network;
+pub(crate) mod opening;
 pub(crate) mod peer_service;
+pub(crate) mod running;
 pub(crate) mod runtime;

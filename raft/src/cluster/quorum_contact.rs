@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
-use crate::types::RaftMetrics;
-
 /// When each member was last asked something that it accepted as from its leader.
 #[derive(Debug, Default)]
 pub(crate) struct QuorumContact(Mutex<BTreeMap<MemberId, Instant>>);
@@ -31,8 +29,7 @@ impl QuorumContact {
 
     /// For how long this member, which leads, may have been without a quorum; `None` if it never
     /// heard one.
-    pub(crate) fn age(&self, me: MemberId, metrics: &RaftMetrics) -> Option<Duration> {
-        let configs = metrics.membership_config.membership().get_joint_config();
+    pub(crate) fn age(&self, me: MemberId, configs: &[BTreeSet<MemberId>]) -> Option<Duration> {
         // A joint configuration needs a majority of each.
         let ages = configs.iter().map(|voters| self.age_among(me, voters));
         ages.max_by_key(|age| age.unwrap_or(Duration::MAX))?

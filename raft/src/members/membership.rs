@@ -1,6 +1,6 @@
 //! Changes of who belongs to the cluster; decided by the leader, one at a time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Mutex;
 
+use crate::cluster::view::View;
 use crate::log::registry_state::RegistryState;
 use crate::peer::client::PeerClient;
 use crate::peer::message::{Declined, Hello, JoinAnswer, Promote, Reply};
@@ -29,6 +30,7 @@ pub(crate) struct Membership {
     me: Hello,
     cluster: u128,
     raft: Raft,
+    view: View,
     peers: PeerClient,
     state: Arc<RegistryState>,
     proposer: Arc<Proposer>,
@@ -40,6 +42,7 @@ impl Membership {
         me: Hello,
         cluster: u128,
         raft: Raft,
+        view: View,
         peers: PeerClient,
         state: Arc<RegistryState>,
         proposer: Arc<Proposer>,
@@ -48,6 +51,7 @@ impl Membership {
             me,
             cluster,
             raft,
+            view,
             peers,
             state,
             proposer,
@@ -59,18 +63,20 @@ impl Membership {
     /// same id.
     pub(crate) async fn admit(&self, node: PeerNode) -> Reply<JoinAnswer> {
         let _one_at_a_time = self.changing.lock().await;
-        let metrics = self.metrics();
-        let members = || metrics.membership_config.nodes();
+        let members = self.view.nodes();
         let cluster = self.cluster;
-        if let Some((id, _)) = members().find(|(_, known)| known.instance == node.instance) {
+        if let Some((id, _)) = members
+            .iter()
+            .find(|(_, known)| known.instance == node.instance)
+        {
             return Ok(JoinAnswer { cluster, id: *id });
         }
         if !leads(&self.raft).await {
             return Err(Declined::NotLeader);
         }
-        self.check_name_is_free(&node, &metrics).await?;
+        self.check_name_is_free(&node, &members).await?;
         // A removed member is no longer in the membership, but its row stays in the registry.
-        let in_membership = members().map(|(id, _)| *id).max();
+        let in_membership = members.last_key_value().map(|(id, _)| *id);
         let in_registry = self.state.read(|db| db.last_member());
         let id = in_membership.max(in_registry).map_or(1, |last| last + 1);
         tracing::info!(
@@ -89,11 +95,12 @@ impl Membership {
 
     /// A member is replaced by one of its name because it lost its disk. One that still answers
     /// with its old instance has lost nothing: somebody was given the wrong name.
-    async fn check_name_is_free(&self, node: &PeerNode, metrics: &RaftMetrics) -> Reply<()> {
-        for (_, known) in metrics.membership_config.nodes() {
-            if known.name != node.name {
-                continue;
-            }
+    async fn check_name_is_free(
+        &self,
+        node: &PeerNode,
+        members: &BTreeMap<MemberId, PeerNode>,
+    ) -> Reply<()> {
+        for known in members.values().filter(|known| known.name == node.name) {
             let answer = self
                 .peers
                 .ask(&known.address, self.me.clone(), ANSWER)
@@ -113,42 +120,21 @@ impl Membership {
     pub(crate) async fn promote(&self, Promote { id, address }: Promote) -> Reply<()> {
         let _one_at_a_time = self.changing.lock().await;
         self.note_address(id, address).await?;
-        let metrics = self.metrics();
-        let membership = metrics.membership_config.membership();
-        let Some(node) = membership.get_node(&id) else {
+        let members = self.view.nodes();
+        let Some(node) = members.get(&id) else {
             return Err(Declined::Refused(format!(
                 "member {id} is not a learner here"
             )));
         };
-        let replaced: BTreeSet<MemberId> = membership
-            .nodes()
+        let replaced: BTreeSet<MemberId> = members
+            .iter()
             .filter(|(other, known)| **other != id && known.name == node.name)
             .map(|(other, _)| *other)
             .collect();
-        let mut voters: BTreeSet<MemberId> = membership.voter_ids().collect();
-        if !voters.contains(&id) || !replaced.is_empty() {
-            let Some(replication) = &metrics.replication else {
-                return Err(Declined::NotLeader);
-            };
-            let matched = replication.get(&id).copied().flatten();
-            let lag = metrics.last_log_index.unwrap_or(0) - matched.map_or(0, |id| id.index);
-            if lag > READY_LAG {
-                return Err(Declined::Refused(format!("{lag} entries behind")));
-            }
-            voters.insert(id);
-            voters.retain(|voter| !replaced.contains(voter));
-            self.change(ChangeMembers::ReplaceAllVoters(voters)).await?;
-            let gone: BTreeSet<MemberId> = self
-                .metrics()
-                .membership_config
-                .nodes()
-                .map(|(id, _)| *id)
-                .filter(|id| replaced.contains(id))
-                .collect();
-            if !gone.is_empty() {
-                self.change(ChangeMembers::RemoveNodes(gone)).await?;
-            }
-            tracing::info!(id, name = node.name, ?replaced, "a learner became a voter");
+        if !self.view.voters().contains(&id) || !replaced.is_empty() {
+            self.make_voter(id, &replaced).await?;
+            let replaced = replaced.len();
+            tracing::info!(name = node.name, id, replaced, "a learner became a voter");
         }
         let removals: Vec<Event> = replaced
             .into_iter()
@@ -160,12 +146,38 @@ impl Membership {
         }
     }
 
+    /// Makes a learner that has caught up a voter in place of these.
+    async fn make_voter(&self, id: MemberId, replaced: &BTreeSet<MemberId>) -> Reply<()> {
+        let lag = self.lag(id).ok_or(Declined::NotLeader)?;
+        if lag > READY_LAG {
+            return Err(Declined::Refused(format!("{lag} entries behind")));
+        }
+        let mut voters = self.view.voters();
+        voters.insert(id);
+        voters.retain(|voter| !replaced.contains(voter));
+        self.change(ChangeMembers::ReplaceAllVoters(voters)).await?;
+        let mut gone: BTreeSet<MemberId> = self.view.nodes().into_keys().collect();
+        gone.retain(|id| replaced.contains(id));
+        if gone.is_empty() {
+            return Ok(());
+        }
+        self.change(ChangeMembers::RemoveNodes(gone)).await
+    }
+
+    /// How many entries a member misses; `None` if this member does not lead.
+    fn lag(&self, id: MemberId) -> Option<u64> {
+        let metrics = self.raft.metrics();
+        let metrics: &RaftMetrics = &metrics.borrow();
+        let matched = metrics.replication.as_ref()?.get(&id).copied().flatten();
+        let last = metrics.last_log_index.unwrap_or(0);
+        Some(last.saturating_sub(matched.map_or(0, |id| id.index)))
+    }
+
     /// Safe although it replaces a node: messages say whom they are meant for, so another member
     /// behind the address would not take them.
     async fn note_address(&self, id: MemberId, address: String) -> Reply<()> {
-        let metrics = self.metrics();
-        let node = metrics.membership_config.membership().get_node(&id);
-        let Some(moved) = node.filter(|node| node.address != address).cloned() else {
+        let node = self.view.node(id);
+        let Some(moved) = node.filter(|node| node.address != address) else {
             return Ok(());
         };
         tracing::info!(
@@ -186,9 +198,5 @@ impl Membership {
             Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
             Err(_) => Err(Declined::NotLeader),
         }
-    }
-
-    fn metrics(&self) -> RaftMetrics {
-        self.raft.metrics().borrow().clone()
     }
 }

@@ -1,13 +1,15 @@
 //! Has the leader note where this member is reached, and make it a voter.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
+use crate::cluster::view::View;
 use crate::members::membership::Membership;
 use crate::peer::client::PeerClient;
 use crate::peer::message::{Hello, Promote};
-use crate::types::{PeerNode, Raft, RaftMetrics};
+use crate::types::PeerNode;
 
 /// Between two requests.
 const RETRY: Duration = Duration::from_millis(100);
@@ -21,80 +23,74 @@ const ANSWER: Duration = Duration::from_millis(500);
 /// Deadline for a change of the membership.
 const CHANGE: Duration = Duration::from_secs(15);
 
-/// Asks the leader to note this member's address and to make it a voter, until both is so.
-pub(crate) async fn take_place(
-    hello: Hello,
-    me: Promote,
-    raft: &Raft,
-    membership: &Membership,
-    peers: &PeerClient,
-) {
-    let mut reminded = Instant::now();
-    loop {
-        let metrics = raft.metrics().borrow().clone();
-        if has_place(&me, &metrics) {
-            return;
+/// This member's place among the voters, as it wants it.
+pub(crate) struct Placement {
+    pub(crate) hello: Hello,
+    pub(crate) wanted: Promote,
+    pub(crate) view: View,
+    pub(crate) membership: Arc<Membership>,
+    pub(crate) peers: PeerClient,
+}
+
+impl Placement {
+    /// Asks the leader to note this member's address and to make it a voter, until both is so.
+    pub(crate) async fn take(self) {
+        let mut reminded = Instant::now();
+        while !self.is_taken() {
+            if let Err(error) = self.ask().await
+                && reminded.elapsed() > REMIND
+            {
+                reminded = Instant::now();
+                tracing::info!(error, "waiting to be admitted as a voter");
+            }
+            tokio::time::sleep(RETRY).await;
         }
-        let members = metrics.membership_config.membership();
-        let leader = metrics.current_leader;
-        let asked = match leader.and_then(|leader| Some((leader, members.get_node(&leader)?))) {
-            Some((leader, _)) if leader == me.id => {
-                let done = membership.promote(me.clone()).await;
-                done.map_err(|declined| declined.to_string())
-            }
-            Some((leader, node)) => {
-                let done = peers.call(leader, node, me.clone(), CHANGE).await;
-                done.map_err(|error| error.to_string())
-            }
-            None => match others_leader(&hello, me.id, &metrics, peers).await {
-                Some((leader, node)) => {
-                    let done = peers.call(leader, &node, me.clone(), CHANGE).await;
-                    done.map_err(|error| error.to_string())
-                }
-                None => Err("no leader is known".into()),
-            },
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let wanted = self.wanted.clone();
+        if self.view.leads() {
+            let done = self.membership.promote(wanted).await;
+            return done.map_err(|declined| declined.to_string());
+        }
+        let leader = match self.view.other_leader() {
+            Some(leader) => Some(leader),
+            None => self.leader_known_to_others().await,
         };
-        if let Err(error) = asked
-            && reminded.elapsed() > REMIND
-        {
-            reminded = Instant::now();
-            tracing::info!(error, "not in place yet");
-        }
-        tokio::time::sleep(RETRY).await;
+        let (leader, node) = leader.ok_or("no leader is known")?;
+        let done = self.peers.call(leader, &node, wanted, CHANGE).await;
+        done.map_err(|error| error.to_string())
     }
-}
 
-/// The leader that another member knows, with its address: no leader can reach a member that has
-/// moved, and one that restarts may not know whom it followed.
-async fn others_leader(
-    hello: &Hello,
-    me: MemberId,
-    metrics: &RaftMetrics,
-    peers: &PeerClient,
-) -> Option<(MemberId, PeerNode)> {
-    let members = metrics.membership_config.membership().nodes();
-    for (_, node) in members.filter(|(id, _)| **id != me) {
-        let answer = peers.ask(&node.address, hello.clone(), ANSWER).await.ok();
-        let formed = answer.and_then(|answer| answer.formed);
-        let leader = formed.and_then(|formed| {
-            let mut members = formed.members.into_iter();
-            members.find(|(id, _)| Some(*id) == formed.leader)
-        });
-        if let Some(leader) = leader.filter(|(id, _)| *id != me) {
-            return Some(leader);
+    /// The leader that another member knows: no leader can reach a member that has moved, and one
+    /// that restarts may not know whom it followed.
+    async fn leader_known_to_others(&self) -> Option<(MemberId, PeerNode)> {
+        for (id, node) in self.view.nodes() {
+            if id == self.wanted.id {
+                continue;
+            }
+            let hello = self.hello.clone();
+            let answer = self.peers.ask(&node.address, hello, ANSWER).await.ok();
+            let formed = answer.and_then(|answer| answer.formed);
+            let leader = formed.and_then(|formed| {
+                let mut members = formed.members.into_iter();
+                members.find(|(id, _)| Some(*id) == formed.leader)
+            });
+            if let Some(leader) = leader.filter(|(id, _)| *id != self.wanted.id) {
+                return Some(leader);
+            }
         }
+        None
     }
-    None
-}
 
-/// Whether the member votes, is known at its address, and is the only one of its name.
-fn has_place(me: &Promote, metrics: &RaftMetrics) -> bool {
-    let membership = metrics.membership_config.membership();
-    let Some(node) = membership.get_node(&me.id) else {
-        return false;
-    };
-    let mut others = membership.nodes().filter(|(id, _)| **id != me.id);
-    node.address == me.address
-        && membership.voter_ids().any(|voter| voter == me.id)
-        && !others.any(|(_, other)| other.name == node.name)
+    /// Whether the member votes, is known at its address, and is the only one of its name.
+    fn is_taken(&self) -> bool {
+        let mut others = self.view.nodes();
+        let Some(node) = others.remove(&self.wanted.id) else {
+            return false;
+        };
+        node.address == self.wanted.address
+            && self.view.voters().contains(&self.wanted.id)
+            && !others.values().any(|other| other.name == node.name)
+    }
 }

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use raftlookupd_storage::registration::MemberId;
-
 use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::view::{View, is_majority};
 use crate::failure::{Ending, Failure};
 use crate::peer::client::PeerClient;
 use crate::peer::message::Hello;
-use crate::types::{Raft, RaftMetrics};
 
 /// Without a leader for so long, something may be wrong with us and not with the others.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
@@ -25,8 +23,7 @@ const ANSWER: Duration = Duration::from_millis(500);
 pub(crate) async fn watch_removal(
     me: Hello,
     cluster: u128,
-    id: MemberId,
-    raft: Raft,
+    view: View,
     contact: Arc<LeaderContact>,
     peers: PeerClient,
     failure: Failure,
@@ -34,13 +31,12 @@ pub(crate) async fn watch_removal(
     let mut led = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let metrics = raft.metrics().borrow().clone();
         // Whom a learner followed last counts as its leader for ever, heard or not.
-        if metrics.current_leader == Some(id) {
+        if view.leads() {
             led = Instant::now();
         }
         led = led.max(contact.heard().unwrap_or(led));
-        if led.elapsed() > SUSPICIOUS && is_removed(&me, cluster, id, &metrics, &peers).await {
+        if led.elapsed() > SUSPICIOUS && is_removed(&me, cluster, &view, &peers).await {
             let reason = "this member was removed from the cluster, or replaced by one of its name";
             failure.send_replace(Some(Ending::Member(reason.into())));
             return;
@@ -48,28 +44,17 @@ pub(crate) async fn watch_removal(
     }
 }
 
-async fn is_removed(
-    me: &Hello,
-    cluster: u128,
-    id: MemberId,
-    metrics: &RaftMetrics,
-    peers: &PeerClient,
-) -> bool {
-    let membership = metrics.membership_config.membership();
-    let voters: Vec<MemberId> = membership.voter_ids().collect();
+async fn is_removed(me: &Hello, cluster: u128, view: &View, peers: &PeerClient) -> bool {
     let mut strangers = 0;
-    for voter in &voters {
-        let Some(node) = membership.get_node(voter).filter(|_| *voter != id) else {
-            continue;
-        };
+    for (_, node) in view.other_voters() {
         let answer = peers.ask(&node.address, me.clone(), ANSWER).await.ok();
         let formed = answer.and_then(|answer| answer.formed);
         let unknown = formed.is_some_and(|formed| {
             formed.cluster == cluster
                 && formed.leader.is_some()
-                && formed.members.iter().all(|(member, _)| *member != id)
+                && formed.members.iter().all(|(id, _)| *id != view.me())
         });
         strangers += usize::from(unknown);
     }
-    strangers > voters.len() / 2
+    is_majority(strangers, view.voters().len())
 }

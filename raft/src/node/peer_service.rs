@@ -10,7 +10,7 @@ use openraft::raft::{
 use raftlookupd_storage::registration::MemberId;
 
 use crate::cluster::leader_contact::LeaderContact;
-use crate::cluster::quorum_contact::QuorumContact;
+use crate::cluster::view::View;
 use crate::log::log_store::LogStore;
 use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_term};
 use crate::log::registry_state::RegistryState;
@@ -26,21 +26,20 @@ use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
 use crate::read::round::ROUND;
-use crate::types::{LeaderId, Raft, RaftMetrics, TypeConfig, Vote};
+use crate::types::{LeaderId, Raft, TypeConfig, Vote};
 use crate::watch::liveness::KeepAlives;
 use crate::write::proposer::Proposer;
 
 /// What answers once this member has loaded.
 pub(crate) struct Running {
     pub(crate) cluster: u128,
-    pub(crate) id: MemberId,
+    pub(crate) view: View,
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
     pub(crate) state: Arc<RegistryState>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) membership: Arc<Membership>,
     pub(crate) leader_contact: Arc<LeaderContact>,
-    pub(crate) quorum_contact: Arc<QuorumContact>,
     pub(crate) keep_alives: Arc<KeepAlives>,
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) barrier: Arc<Barrier>,
@@ -73,13 +72,11 @@ impl PeerService {
     /// Who we are, and our cluster if there is one.
     fn hello(&self) -> HelloAnswer {
         let formed = self.running.get().and_then(|running| {
-            let metrics = running.raft.metrics().borrow().clone();
-            let members = metrics.membership_config.nodes();
-            let members: Vec<_> = members.map(|(id, node)| (*id, node.clone())).collect();
+            let members: Vec<_> = running.view.nodes().into_iter().collect();
             (!members.is_empty()).then_some(FormedCluster {
                 cluster: running.cluster,
                 members,
-                leader: metrics.current_leader,
+                leader: running.view.leader(),
             })
         });
         HelloAnswer {
@@ -165,9 +162,7 @@ impl Service for PeerService {
 
     fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
         self.me.admit(introduction, |id| {
-            let metrics = self.running.get()?.raft.metrics();
-            let metrics: &RaftMetrics = &metrics.borrow();
-            let node = metrics.membership_config.membership().get_node(&id)?;
+            let node = self.running.get()?.view.node(id)?;
             Some(node.instance)
         })
     }
@@ -184,8 +179,7 @@ impl Service for PeerService {
 impl Running {
     /// Checks the term of a message.
     fn check(&self, vote: &Vote) -> Result<(), Implausible> {
-        let ours = self.raft.metrics().borrow().current_term;
-        check_term(vote, ours)
+        check_term(vote, self.view.term())
     }
 
     fn check_entries(&self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Implausible> {
@@ -244,7 +238,7 @@ impl Running {
         let authority = &self.read_authority;
         // Taken first: who is asked afterwards confirms it.
         let index = authority.index(leader)?;
-        let enough = authority.is_quorum(&BTreeSet::from([self.id, from]))
+        let enough = authority.is_quorum(&BTreeSet::from([self.view.me(), from]))
             || self.barrier.wait(ROUND).await.is_ok();
         enough.then(|| ReadPoint {
             index,
@@ -257,8 +251,7 @@ impl Running {
         let authority = &self.read_authority;
         let leader = authority.leader().ok_or(Declined::NotLeader)?;
         let index = authority.index(leader).ok_or(Declined::NotLeader)?;
-        let metrics = self.raft.metrics();
-        let without_quorum = self.quorum_contact.age(self.id, &metrics.borrow());
+        let without_quorum = self.view.quorum_age();
         Ok(LeadersWord {
             time: self.clock.now(),
             index,

@@ -61,3 +61,14 @@ impl<T> Drop for AbortOnDrop<T> {
         self.0.abort();
     }
 }
+
+/// Runs work that blocks on a thread of its own.
+///
+/// # Errors
+/// Those of the work; [`Error::Fatal`] if it panicked.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(Error::Fatal(error.to_string())))
+}

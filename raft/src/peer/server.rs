@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::peer::frames::{Frames, set_number, to_frame};
 use crate::peer::handshake::{
@@ -64,20 +64,20 @@ impl<S: Service> Server<S> {
         &self.service
     }
 
-    /// Serves the peer port until `stop` becomes true; open connections are broken then, so that
+    /// Serves the peer port until it is told to stop; open connections are broken then, so that
     /// no peer goes on talking to a member that is gone.
     pub(crate) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
         guests: usize,
-        mut stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) {
         let seats = Seats::new(guests);
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = stop.cancelled() => return,
                 Some(_) = connections.join_next() => continue,
                 accepted = listener.accept() => accepted,
             };

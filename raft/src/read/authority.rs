@@ -15,15 +15,15 @@ use std::sync::Arc;
 
 use raftlookupd_storage::registration::MemberId;
 
+use crate::cluster::view::View;
 use crate::log::log_facts::LogFacts;
 use crate::log::registry_state::RegistryState;
-use crate::types::{LeaderId, PeerNode, Raft, RaftMetrics};
+use crate::types::LeaderId;
 
 /// One member's say.
 #[derive(Clone)]
 pub(crate) struct ReadAuthority {
-    pub(crate) me: MemberId,
-    pub(crate) raft: Raft,
+    pub(crate) view: View,
     pub(crate) facts: Arc<LogFacts>,
     pub(crate) state: Arc<RegistryState>,
 }
@@ -46,41 +46,15 @@ impl ReadAuthority {
     /// it have committed.
     pub(crate) fn index(&self, leader: LeaderId) -> Option<u64> {
         let applied = self.state.applied_log_id()?;
-        let leads = leader.node_id == self.me && self.leader() == Some(leader);
+        let leads = leader.node_id == self.view.me() && self.leader() == Some(leader);
         let index = applied.index.max(self.facts.committed_index());
         (leads && applied.leader_id == leader).then_some(index)
     }
 
     /// Whether these are enough to answer for, in the newest membership of this leader.
     pub(crate) fn is_quorum(&self, following: &BTreeSet<MemberId>) -> bool {
-        let metrics = self.raft.metrics();
-        let metrics: &RaftMetrics = &metrics.borrow();
-        let membership = &metrics.membership_config;
-        let known = membership.log_id().map_or(0, |id| id.index);
-        // While a membership is on its way into the metrics, nobody is.
-        let is_newest = known >= self.facts.membership_index();
-        let configs = membership.membership().get_joint_config();
-        let is_majority =
-            |voters: &BTreeSet<MemberId>| 2 * voters.intersection(following).count() > voters.len();
-        is_newest && !configs.is_empty() && configs.iter().all(is_majority)
-    }
-
-    /// The other voters.
-    pub(crate) fn other_voters(&self) -> Vec<(MemberId, PeerNode)> {
-        let metrics = self.raft.metrics();
-        let metrics: &RaftMetrics = &metrics.borrow();
-        let membership = metrics.membership_config.membership();
-        let others = membership.voter_ids().filter(|id| *id != self.me);
-        others
-            .filter_map(|id| Some((id, membership.get_node(&id)?.clone())))
-            .collect()
-    }
-
-    /// Where a member is reached.
-    pub(crate) fn node(&self, member: MemberId) -> Option<PeerNode> {
-        let metrics = self.raft.metrics();
-        let metrics: &RaftMetrics = &metrics.borrow();
-        let node = metrics.membership_config.membership().get_node(&member);
-        node.cloned()
+        // While a membership is on its way into the view, nobody is.
+        let is_newest = self.view.membership_index() >= self.facts.membership_index();
+        is_newest && self.view.is_quorum(following)
     }
 }

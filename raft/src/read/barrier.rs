@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
 
+use crate::cluster::view::View;
 use crate::error::{Error, Result};
 use crate::log::registry_state::RegistryState;
 use crate::read::round::ReadRound;
-use crate::write::leader_link::LeaderLink;
 
 /// Between two rounds that failed.
 const RETRY: Duration = Duration::from_millis(20);
@@ -47,7 +47,7 @@ impl Barrier {
     /// Starts the task that makes rounds.
     pub(crate) fn start(
         rounds: ReadRound,
-        link: LeaderLink,
+        view: View,
         state: Arc<RegistryState>,
         tasks: &mut JoinSet<()>,
     ) -> Arc<Self> {
@@ -60,7 +60,7 @@ impl Barrier {
                 failing_since: None,
             }),
         });
-        tasks.spawn(barrier.clone().run(rounds, link));
+        tasks.spawn(barrier.clone().run(rounds, view));
         barrier
     }
 
@@ -87,7 +87,7 @@ impl Barrier {
         self.progress().confirmed
     }
 
-    async fn run(self: Arc<Self>, rounds: ReadRound, link: LeaderLink) {
+    async fn run(self: Arc<Self>, rounds: ReadRound, view: View) {
         let mut joined = Vec::new();
         loop {
             let hopeless = self.progress().failing_since.is_some();
@@ -112,7 +112,7 @@ impl Barrier {
                 let now = Instant::now();
                 self.progress().failing_since.get_or_insert(now);
                 let pause = if joined.is_empty() { PROBE } else { RETRY };
-                link.leader_changed(pause).await;
+                view.leader_changed(pause).await;
             }
         }
     }

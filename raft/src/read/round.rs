@@ -44,14 +44,14 @@ impl ReadRound {
     /// time. The cluster's clock is right afterwards.
     pub(crate) async fn index(&self) -> Option<u64> {
         let leader = self.authority.leader()?;
-        match leader.node_id == self.authority.me {
+        match leader.node_id == self.authority.view.me() {
             true => self.lead(leader).await,
             false => self.follow(leader).await,
         }
     }
 
     async fn follow(&self, leader: LeaderId) -> Option<u64> {
-        let node = self.authority.node(leader.node_id)?;
+        let node = self.authority.view.node(leader.node_id)?;
         let asked = Instant::now();
         let question = ReadIndex { leader };
         let answer = self
@@ -76,11 +76,11 @@ impl ReadRound {
 
     async fn lead(&self, leader: LeaderId) -> Option<u64> {
         let index = self.authority.index(leader)?;
-        let mut following = BTreeSet::from([self.authority.me]);
+        let mut following = BTreeSet::from([self.authority.view.me()]);
         if self.authority.is_quorum(&following) {
             return Some(index);
         }
-        let others = self.authority.other_voters();
+        let others = self.authority.view.other_voters();
         let mut asked: Vec<Asked<'_>> = others
             .iter()
             .map(|(id, node)| Box::pin(self.is_following(*id, node, leader)) as Asked<'_>)

@@ -6,14 +6,15 @@
 //! as soon as the lease is over, each at another moment so that they do not split the vote.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raftlookupd_storage::registration::MemberId;
 
 use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::view::View;
 use crate::peer::client::{CallError, PeerClient};
 use crate::peer::message::Hello;
-use crate::types::{Raft, RaftMetrics};
+use crate::types::{PeerNode, Raft};
 
 /// How long after the lease the first follower stands.
 const AFTER_LEASE: Duration = Duration::from_millis(30);
@@ -33,7 +34,7 @@ pub(crate) struct Timing {
 /// Watches the leader for as long as the member runs.
 pub(crate) async fn watch_leader(
     me: Hello,
-    id: MemberId,
+    view: View,
     raft: Raft,
     peers: PeerClient,
     contact: Arc<LeaderContact>,
@@ -44,8 +45,7 @@ pub(crate) async fn watch_leader(
             leader = contact.goodbye() => Some(leader),
             () = tokio::time::sleep(timing.heartbeat) => None,
         };
-        let metrics = raft.metrics().borrow().clone();
-        let Some(leader) = metrics.current_leader.filter(|leader| *leader != id) else {
+        let Some((leader, node)) = view.other_leader() else {
             continue;
         };
         let Some(heard) = contact.heard() else {
@@ -53,56 +53,47 @@ pub(crate) async fn watch_leader(
         };
         let gone = said_goodbye == Some(leader)
             || (heard.elapsed() > 2 * timing.heartbeat
-                && is_gone(&metrics, leader, &me, &peers, timing.heartbeat).await);
-        let Some(rank) = rank(&metrics, id).filter(|_| gone) else {
+                && is_gone(&node, &me, &peers, timing.heartbeat).await);
+        let Some(rank) = rank(&view, leader).filter(|_| gone) else {
             continue;
         };
         let stand_at = heard + timing.lease + AFTER_LEASE + STAGGER * rank;
         tokio::time::sleep_until(stand_at.into()).await;
-        let still = raft.metrics().borrow().current_leader == Some(leader);
+        let still = view.leader() == Some(leader);
         // A leader that was heard in the meantime is alive after all.
         if still
             && contact
                 .heard()
                 .is_none_or(|again| again <= heard + AFTER_LEASE)
         {
-            tracing::info!(leader, silent = ?heard.elapsed(), "the leader is gone, standing for election");
+            let silent_ms = heard.elapsed().as_millis();
+            tracing::info!(
+                leader = node.name,
+                silent_ms,
+                "the leader is gone, standing for election"
+            );
             if let Err(error) = raft.trigger().elect().await {
                 tracing::debug!(%error, "raft has stopped");
                 return;
             }
-            wait_for_leader(&raft, Instant::now() + timing.lease).await;
+            // Without one the loop looks again.
+            let elected = view.another_leader(None);
+            let _ = tokio::time::timeout(timing.lease, elected).await;
         }
     }
 }
 
-async fn is_gone(
-    metrics: &RaftMetrics,
-    leader: MemberId,
-    me: &Hello,
-    peers: &PeerClient,
-    deadline: Duration,
-) -> bool {
-    let Some(node) = metrics.membership_config.membership().get_node(&leader) else {
-        return false;
-    };
+async fn is_gone(node: &PeerNode, me: &Hello, peers: &PeerClient, deadline: Duration) -> bool {
     let answer = peers.ask(&node.address, me.clone(), deadline).await;
     matches!(answer, Err(CallError::Refused))
 }
 
 /// This member's place among the followers that vote.
-fn rank(metrics: &RaftMetrics, id: MemberId) -> Option<u32> {
-    let voters = metrics.membership_config.voter_ids();
-    let followers = voters.filter(|voter| Some(*voter) != metrics.current_leader);
+fn rank(view: &View, leader: MemberId) -> Option<u32> {
+    let voters = view.voters().into_iter();
+    let followers = voters.filter(|voter| *voter != leader);
     (0..)
         .zip(followers)
-        .find(|(_, voter)| *voter == id)
+        .find(|(_, voter)| *voter == view.me())
         .map(|(rank, _)| rank)
-}
-
-async fn wait_for_leader(raft: &Raft, until: Instant) {
-    let mut metrics = raft.metrics();
-    let elected = metrics.wait_for(|metrics| metrics.current_leader.is_some());
-    // Without one the loop looks again.
-    let _ = tokio::time::timeout_at(until.into(), elected).await;
 }

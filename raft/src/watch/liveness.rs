@@ -13,12 +13,11 @@ use raftlookupd_storage::registration::MemberId;
 use raftlookupd_storage::registration_db::Lifetimes;
 
 use crate::cluster::leader_contact::LeaderContact;
-use crate::cluster::quorum_contact::QuorumContact;
+use crate::cluster::view::View;
 use crate::log::registry_state::RegistryState;
 use crate::peer::client::PeerClient;
 use crate::peer::message::KeepAlive;
 use crate::read::clock::ClusterClock;
-use crate::types::{Raft, RaftMetrics};
 use crate::watch::absence::{Absence, Seen};
 use crate::write::batcher::Batcher;
 use crate::write::proposer::Proposer;
@@ -55,15 +54,13 @@ impl KeepAlives {
 
 /// One member's part: sends keep-alives, and records who is away while it leads.
 pub(crate) struct Liveness {
-    pub(crate) me: MemberId,
-    pub(crate) raft: Raft,
+    pub(crate) view: View,
     pub(crate) peers: PeerClient,
     pub(crate) state: Arc<RegistryState>,
     pub(crate) proposer: Arc<Proposer>,
     pub(crate) batcher: Arc<Batcher>,
     pub(crate) keep_alives: Arc<KeepAlives>,
     pub(crate) leader_contact: Arc<LeaderContact>,
-    pub(crate) quorum_contact: Arc<QuorumContact>,
     pub(crate) clock: Arc<ClusterClock>,
     /// For how long a member may be away before its nsqds are hidden.
     pub(crate) timeout: Duration,
@@ -82,25 +79,21 @@ impl Liveness {
         let mut absence = Absence::default();
         let mut logged = Logged::default();
         loop {
-            let metrics = self.raft.metrics().borrow().clone();
-            if metrics.current_leader == Some(self.me) {
-                if self.has_quorum(&metrics) {
-                    self.judge(&metrics, &mut absence).await;
-                } else {
-                    absence.not_leading();
-                }
+            if self.view.leads_with_quorum(QUORUM) {
+                self.judge(&mut absence).await;
             } else {
                 absence.not_leading();
-                self.send_keep_alive(&metrics).await;
+                self.send_keep_alive().await;
             }
-            self.log_absence(&metrics, &mut logged);
+            self.log_absence(&mut logged);
             let is_away = |db: &raftlookupd_storage::registration_db::RegistrationDb| {
-                db.member(self.me).is_some_and(|row| row.away.is_some())
+                db.member(self.view.me())
+                    .is_some_and(|row| row.away.is_some())
             };
             if self.state.read(is_away) {
                 self.batcher.show_presence();
             }
-            let pause = match metrics.current_leader {
+            let pause = match self.view.leader() {
                 Some(_) => INTERVAL,
                 None => NO_LEADER,
             };
@@ -108,20 +101,13 @@ impl Liveness {
         }
     }
 
-    fn has_quorum(&self, metrics: &RaftMetrics) -> bool {
-        let age = self.quorum_contact.age(self.me, metrics);
-        age.is_some_and(|age| age < QUORUM)
-    }
-
-    async fn send_keep_alive(&self, metrics: &RaftMetrics) {
-        let membership = metrics.membership_config.membership();
-        let leader = metrics.current_leader;
-        let Some((leader, node)) = leader.and_then(|id| Some((id, membership.get_node(&id)?)))
-        else {
+    /// Sends one to the leader, unless that is this member.
+    async fn send_keep_alive(&self) {
+        let Some((leader, node)) = self.view.other_leader() else {
             return;
         };
         let asked = Instant::now();
-        let answer = self.peers.call(leader, node, KeepAlive, ANSWER).await;
+        let answer = self.peers.call(leader, &node, KeepAlive, ANSWER).await;
         match answer {
             // The reply may have sat in the socket buffer while this process was suspended.
             Ok(_) if asked.elapsed() > ANSWER => {}
@@ -139,18 +125,19 @@ impl Liveness {
         }
     }
 
-    async fn judge(&self, metrics: &RaftMetrics, absence: &mut Absence) {
-        let others = metrics.membership_config.nodes();
-        let others = others.filter(|(member, _)| **member != self.me);
+    async fn judge(&self, absence: &mut Absence) {
+        let mut others = self.view.nodes();
+        others.remove(&self.view.me());
+        let others = others.into_keys();
         let seen: Vec<Seen> = self.state.read(|db| {
             others
-                .map(|(member, _)| Seen {
-                    member: *member,
+                .map(|member| Seen {
+                    member,
                     heard: self
                         .keep_alives
-                        .last(*member)
-                        .max(self.quorum_contact.last_accepted(*member)),
-                    settled: db.member(*member).is_none_or(|row| row.away.is_some()),
+                        .last(member)
+                        .max(self.view.contact().last_accepted(member)),
+                    settled: db.member(member).is_none_or(|row| row.away.is_some()),
                 })
                 .collect()
         });
@@ -165,7 +152,7 @@ impl Liveness {
                 at,
             })
             .collect();
-        for member in self.left_behind(metrics) {
+        for member in self.left_behind() {
             tracing::warn!(
                 member,
                 "the member has left the cluster: its nsqds go with it"
@@ -183,23 +170,23 @@ impl Liveness {
 
     /// Members that the registry knows and the cluster does not know any longer. The leader that
     /// removed them may have died before it recorded that.
-    fn left_behind(&self, metrics: &RaftMetrics) -> Vec<MemberId> {
-        let membership = metrics.membership_config.membership();
+    fn left_behind(&self) -> Vec<MemberId> {
+        let members = self.view.nodes();
         self.state.read(|db| {
-            let gone = |id: &MemberId| membership.get_node(id).is_none();
+            let gone = |id: &MemberId| !members.contains_key(id);
             db.present_members().filter(gone).collect()
         })
     }
 
     /// One line for each transition, at every member.
-    fn log_absence(&self, metrics: &RaftMetrics, logged: &mut Logged) {
+    fn log_absence(&self, logged: &mut Logged) {
         let lifetimes = Lifetimes {
             now: self.clock.now(),
             tombstone: 0,
             away: millis(self.timeout),
         };
         let (mut away, mut hidden) = (BTreeSet::new(), BTreeSet::new());
-        for (id, node) in metrics.membership_config.nodes() {
+        for (id, node) in &self.view.nodes() {
             let member = node.name.as_str();
             let (is_away, is_hidden, nsqds) = self.state.read(|db| {
                 let is_away = db.member(*id).is_some_and(|row| row.away.is_some());

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raftlookupd_storage::event::Event;
-use raftlookupd_storage::registration::MemberId;
 use raftlookupd_storage::registration_db::{RegistrationDb, ReleasedCursor};
 
+use crate::cluster::view::View;
 use crate::log::registry_state::RegistryState;
 use crate::read::clock::ClusterClock;
-use crate::types::Raft;
 use crate::write::proposer::Proposer;
 
 /// Between two looks whether there is something to sweep; nobody sees what is left meanwhile.
@@ -34,15 +33,10 @@ const PAGE: usize = 1000;
 const AT_ONCE: usize = 256;
 
 /// Runs for as long as the member does.
-pub(crate) async fn sweep(
-    me: MemberId,
-    raft: Raft,
-    state: Arc<RegistryState>,
-    proposer: Arc<Proposer>,
-) {
+pub(crate) async fn sweep(view: View, state: Arc<RegistryState>, proposer: Arc<Proposer>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        while leads(me, &raft) && state.read(RegistrationDb::needs_sweep) {
+        while view.leads() && state.read(RegistrationDb::needs_sweep) {
             let sweeps = vec![Event::Sweep; SWEEPS];
             if let Err(error) = proposer.submit_own(sweeps).await {
                 tracing::debug!(%error, "sweep not committed, trying again");
@@ -54,15 +48,14 @@ pub(crate) async fn sweep(
 
 /// Runs for as long as the member does.
 pub(crate) async fn expire(
-    me: MemberId,
-    raft: Raft,
+    view: View,
     state: Arc<RegistryState>,
     clock: Arc<ClusterClock>,
     proposer: Arc<Proposer>,
 ) {
     loop {
         tokio::time::sleep(EXPIRE).await;
-        if !leads(me, &raft) || !state.read(RegistrationDb::has_absent_attachments) {
+        if !view.leads() || !state.read(RegistrationDb::has_absent_attachments) {
             continue;
         }
         let mut found = expired_names(&state);
@@ -117,8 +110,4 @@ fn expired_names(state: &RegistryState) -> Vec<Event> {
         }
         behind = next;
     }
-}
-
-fn leads(me: MemberId, raft: &Raft) -> bool {
-    raft.metrics().borrow().current_leader == Some(me)
 }

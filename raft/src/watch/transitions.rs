@@ -1,13 +1,15 @@
-//! One line in the log for each transition, and the end of the process when Raft has ended.
+//! Logs one line for each transition, and ends the member when Raft has ended.
 
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use openraft::error::Fatal;
 use raftlookupd_storage::registration::MemberId;
 
+use crate::cluster::view::View;
 use crate::error::innermost;
 use crate::failure::{Ending, Failure};
-use crate::types::{Raft, RaftMetrics};
+use crate::types::{PeerNode, Raft};
 
 /// A leader that has not heard a quorum for this many lower election timeouts has lost it.
 const LOST_QUORUM: u32 = 3;
@@ -16,12 +18,13 @@ const LOST_QUORUM: u32 = 3;
 struct Seen {
     leader: Option<MemberId>,
     quorum: bool,
-    members: Vec<(MemberId, bool)>,
+    members: BTreeSet<MemberId>,
+    voters: BTreeSet<MemberId>,
 }
 
 /// Logs what changes until Raft stops.
 pub(crate) async fn log_transitions(
-    id: MemberId,
+    view: View,
     raft: Raft,
     election_timeout: Duration,
     failure: Failure,
@@ -30,20 +33,31 @@ pub(crate) async fn log_transitions(
     let mut seen = Seen {
         leader: None,
         quorum: true,
-        members: Vec::new(),
+        members: BTreeSet::new(),
+        voters: BTreeSet::new(),
     };
+    let mut led_since = Instant::now();
     loop {
-        let metrics = watched.borrow_and_update().clone();
-        if let Err(fatal) = &metrics.running_state {
+        let running = watched.borrow_and_update().running_state.clone();
+        if let Err(fatal) = running {
             failure.send_replace(Some(match fatal {
-                Fatal::StorageError(error) => Ending::Storage(innermost(error).to_string()),
+                Fatal::StorageError(error) => Ending::Storage(innermost(&error).to_string()),
                 Fatal::Panicked => Ending::Other("its core panicked".into()),
                 Fatal::Stopped => Ending::Other("it was told to".into()),
             }));
             return;
         }
-        let now = observe(id, &metrics, election_timeout * LOST_QUORUM);
-        log_changes(id, &metrics, &seen, &now);
+        if view.leader() != seen.leader {
+            led_since = Instant::now();
+        }
+        let nodes = view.nodes();
+        let now = observe(
+            &view,
+            nodes.keys(),
+            led_since,
+            election_timeout * LOST_QUORUM,
+        );
+        log_changes(&view, &nodes, &seen, &now);
         seen = now;
         // The age of the last quorum grows without a change of the metrics.
         match tokio::time::timeout(election_timeout, watched.changed()).await {
@@ -56,42 +70,44 @@ pub(crate) async fn log_transitions(
     }
 }
 
-fn observe(id: MemberId, metrics: &RaftMetrics, lost_after: Duration) -> Seen {
-    let voters: Vec<MemberId> = metrics.membership_config.voter_ids().collect();
-    let leads = metrics.current_leader == Some(id);
-    let silence = metrics.millis_since_quorum_ack.unwrap_or(0);
+fn observe<'a>(
+    view: &View,
+    members: impl Iterator<Item = &'a MemberId>,
+    led_since: Instant,
+    lost_after: Duration,
+) -> Seen {
+    // A leader that was just elected has that from when it led before.
+    let age = view.quorum_age().map(|age| age.min(led_since.elapsed()));
     Seen {
-        leader: metrics.current_leader,
-        quorum: !leads || voters.len() < 2 || u128::from(silence) < lost_after.as_millis(),
-        members: metrics
-            .membership_config
-            .nodes()
-            .map(|(member, _)| (*member, voters.contains(member)))
-            .collect(),
+        leader: view.leader(),
+        quorum: !view.leads() || age.is_none_or(|age| age < lost_after),
+        members: members.copied().collect(),
+        voters: view.voters(),
     }
 }
 
-fn log_changes(id: MemberId, metrics: &RaftMetrics, before: &Seen, now: &Seen) {
-    let term = metrics.current_term;
+fn log_changes(view: &View, nodes: &BTreeMap<MemberId, PeerNode>, before: &Seen, now: &Seen) {
+    let term = view.term();
     if now.leader != before.leader {
         match now.leader {
-            Some(leader) if leader == id => tracing::info!(term, "this member leads now"),
+            Some(leader) if leader == view.me() => tracing::info!(term, "this member leads now"),
             Some(leader) => {
-                let node = metrics.membership_config.membership().get_node(&leader);
+                let node = nodes.get(&leader);
                 let name = node.map_or("?", |node| node.name.as_str());
-                tracing::info!(leader = name, id = leader, term, "following a new leader");
+                tracing::info!(leader = name, term, "following a new leader");
             }
             None => tracing::warn!(term, "no leader is known"),
         }
     }
     match (before.quorum, now.quorum) {
         (true, false) => tracing::warn!("quorum lost: the other members do not answer"),
-        (false, true) => tracing::info!("quorum found again"),
+        (false, true) => tracing::info!("quorum regained"),
         _ => {}
     }
-    if now.members != before.members && !now.members.is_empty() {
-        let voters = now.members.iter().filter(|(_, voter)| *voter).count();
-        let learners = now.members.len() - voters;
+    let changed = now.members != before.members || now.voters != before.voters;
+    if changed && !now.members.is_empty() {
+        let voters = now.voters.len();
+        let learners = now.members.len().saturating_sub(voters);
         tracing::info!(voters, learners, "membership");
     }
 }

@@ -13,6 +13,7 @@ use raftlookupd_storage::registration::MemberId;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
+use crate::cluster::view::View;
 use crate::error::Result;
 use crate::failure::{Ending, Failure};
 use crate::log::registry_state::RegistryState;
@@ -45,6 +46,7 @@ pub(crate) struct Parts {
     pub(crate) incarnation: watch::Receiver<u64>,
     pub(crate) owner: SharedOwner,
     pub(crate) state: Arc<RegistryState>,
+    pub(crate) view: View,
     pub(crate) link: LeaderLink,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) clock: Arc<ClusterClock>,
@@ -145,7 +147,7 @@ impl Batcher {
             let Some(flight) = self.next_batch(parts, incarnation, sequence).await else {
                 return true;
             };
-            let Some(result) = self.deliver(&parts.link, &flight.batch).await else {
+            let Some(result) = self.deliver(parts, &flight.batch).await else {
                 return true;
             };
             match result {
@@ -161,7 +163,7 @@ impl Batcher {
             if self.requests.is_closed() {
                 return false;
             }
-            parts.link.leader_changed(RETRY).await;
+            parts.view.leader_changed(RETRY).await;
         }
         true
     }
@@ -176,7 +178,7 @@ impl Batcher {
             at: parts.clock.now(),
             events: Vec::new(),
         };
-        match self.deliver(&parts.link, &batch).await {
+        match self.deliver(parts, &batch).await {
             Some(BatchResult::Applied { .. }) => true,
             Some(BatchResult::Superseded) => self.superseded(parts),
             None => false,
@@ -228,12 +230,12 @@ impl Batcher {
 
     /// Repeats the batch until a leader says what became of it; `None` when closed. A new leader
     /// is asked as soon as it is known: the old one may hang.
-    async fn deliver(&self, link: &LeaderLink, batch: &MemberBatch) -> Option<BatchResult> {
+    async fn deliver(&self, parts: &Parts, batch: &MemberBatch) -> Option<BatchResult> {
         loop {
-            let leader = link.leader_id();
+            let leader = parts.view.leader();
             let result = tokio::select! {
-                result = link.submit(batch) => result,
-                () = link.another_leader(leader) => continue,
+                result = parts.link.submit(batch) => result,
+                () = parts.view.another_leader(leader) => continue,
             };
             if let Some(result) = result {
                 return Some(result);
@@ -241,7 +243,7 @@ impl Batcher {
             if self.requests.is_closed() {
                 return None;
             }
-            link.leader_changed(RETRY).await;
+            parts.view.leader_changed(RETRY).await;
         }
     }
 

@@ -1,0 +1,101 @@
+//! Loads the log and the registry, and starts Raft over them.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::cluster::forming;
+use crate::cluster::identity::{Incarnation, OwnMembership};
+use crate::cluster::quorum_contact::QuorumContact;
+use crate::cluster::view::View;
+use crate::error::{Error, Result};
+use crate::log::log_store::LogStore;
+use crate::log::registry_state::RegistryState;
+use crate::log::state_machine::StateMachine;
+use crate::node::network::Network;
+use crate::node::opening::{Base, Opened};
+use crate::node::runtime::blocking;
+use crate::owner::SharedOwner;
+use crate::types::Raft;
+
+/// Raft with all that it works on.
+pub(crate) struct Loaded {
+    pub(crate) base: Base,
+    pub(crate) own: OwnMembership,
+    pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
+    pub(crate) state: Arc<RegistryState>,
+    pub(crate) view: View,
+    /// Grows when a snapshot replaces the registry.
+    pub(crate) incarnation: watch::Receiver<u64>,
+}
+
+impl Loaded {
+    /// Loads what the data path holds. The owner is called from here on.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if rows or entries are missing or damaged, [`Error::Fatal`] if Raft does
+    /// not start.
+    pub(crate) async fn load(
+        opened: Opened,
+        own: OwnMembership,
+        owner: SharedOwner,
+    ) -> Result<Loaded> {
+        let base = opened.base;
+        let log = LogStore::new(base.store.log())?;
+        let (registrations, its_log) = (base.store.registrations(), log.clone());
+        let load = move || Ok(StateMachine::load(registrations, &its_log)?);
+        let mut state_machine = blocking(load).await?;
+        let state = state_machine.state();
+        log.check_reaches(state.applied(), &base.settings.data_path)?;
+        let log = log.purged_behind(state.clone());
+        let incarnation = Incarnation::of(opened.file, opened.identity);
+        let incarnations = incarnation.watch();
+        state_machine.serve(own.id, owner, incarnation);
+        let contact = Arc::new(QuorumContact::default());
+        let network = Network {
+            peers: base.peers.clone(),
+            log: log.durable_index(),
+            facts: log.facts(),
+            contact: contact.clone(),
+        };
+        let config = base.settings.raft.clone();
+        let raft = Raft::new(own.id, config, network, log.clone(), state_machine).await;
+        let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
+        Ok(Loaded {
+            view: View::new(own.id, raft.metrics(), contact),
+            base,
+            own,
+            raft,
+            log,
+            state,
+            incarnation: incarnations,
+        })
+    }
+
+    /// Writes the first entry if this member forms the cluster, and stands for election if no other
+    /// member votes: there is nobody to wait for then.
+    ///
+    /// # Errors
+    /// [`Error::Fatal`] if Raft does not accept the members, or has stopped.
+    pub(crate) async fn begin(&self) -> Result<()> {
+        if let Some(founding) = &self.own.founding {
+            forming::initialize(&self.raft, founding).await?;
+        }
+        if self.view.voters().into_iter().eq([self.own.id]) {
+            let elected = self.raft.trigger().elect().await;
+            elected.map_err(|error| Error::Fatal(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Waits for a leader, since without one every first request would be turned away. If there is
+    /// none after a while there is no quorum, and what is known here is better than nothing.
+    pub(crate) async fn wait_for_leader(&self) {
+        let at_most = 2 * self.base.settings.election_timeout.end;
+        let elected = self.view.another_leader(None);
+        if tokio::time::timeout(at_most, elected).await.is_err() {
+            tracing::warn!("no leader yet: answering with what is known here");
+        }
+    }
+}
