@@ -1,4 +1,4 @@
-//! Names that a session has registered: topics, each with channels.
+//! Holds the names that a session has registered: topics, each with channels.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use raftlookupd_raft::storage::registration_db::Name;
 /// Channels of one topic.
 pub(super) type Channels = BTreeSet<Arc<str>>;
 
-/// Registered topics with their channels. A channel is never there without its topic.
+/// Registered topics with their channels. A channel never exists without its topic.
 #[derive(Debug, Default)]
 pub(super) struct Claims(BTreeMap<Arc<str>, Channels>);
 
@@ -34,12 +34,12 @@ impl Claims {
         channels.is_some_and(|channels| channels.remove(channel))
     }
 
-    /// Takes a topic away, with all its channels.
+    /// Removes a topic with all its channels.
     pub(super) fn remove_topic(&mut self, topic: &str) -> Option<Channels> {
         self.0.remove(topic)
     }
 
-    /// Of a topic only these channels stay, and the topic with them; what goes is returned.
+    /// Keeps only these channels of a topic, and the topic if there are any; returns what it had.
     pub(super) fn keep_only(
         &mut self,
         topic: &str,
@@ -53,7 +53,7 @@ impl Claims {
         Some(removed)
     }
 
-    /// Names behind this one, a topic before its channels; at most this many.
+    /// At most this many names after this one, each topic before its channels.
     pub(super) fn after(&self, after: Option<&Name>, most: usize) -> Vec<Name> {
         use std::ops::Bound::{Excluded, Unbounded};
         let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! One producer, as its owner knows it: its sessions, and what is still to be compared or decided.
+//! Holds what the owner knows about one producer: its sessions, and what is to be compared or decided.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -7,55 +7,56 @@ use raftlookupd_raft::storage::registration::UnixMillis;
 use raftlookupd_raft::storage::registration_db::Name;
 
 use super::claims::{Channels, Claims};
-use super::{Moment, SessionId, Ticket};
+use super::ids::{SessionId, Ticket};
+use super::now::Moment;
 
 /// What the owner keeps about one producer.
 #[derive(Debug, Default)]
 pub(super) struct Producer {
     /// Open sessions, the oldest first.
     pub(super) sessions: Vec<SessionId>,
-    /// When the last session ended, by the cluster's clock.
+    /// When the last session ended, on the cluster's clock.
     pub(super) ended: UnixMillis,
-    /// Until when what is recorded and not wanted is not released, if no session is open then:
-    /// claims of earlier incarnations. `None` if nothing is protected, since its nsqd has sent a PING
-    /// or there is nothing.
+    /// Until when claims of earlier incarnations, recorded but not wanted, are protected from release
+    /// if no session is open. `None` if nothing is protected: its nsqd has sent a PING, or nothing is
+    /// recorded.
     pub(super) inherits_until: Option<Moment>,
-    /// What is protected are the claims of sessions of this incarnation that have ended: the nsqd has
-    /// come back, and has not sent its first PING, so it may not have registered all it has.
+    /// Whether the protected claims are those of ended sessions of this incarnation: the nsqd has
+    /// reconnected but not sent its first PING, so it may not have registered everything.
     pub(super) is_reconnecting: bool,
-    /// Claims that the word of another member took. They are recorded again when a session that
-    /// wants them is next heard.
+    /// Claims that an event of another member took. They are recorded again at the next PING of a
+    /// session that wants them.
     pub(super) taken: BTreeSet<Name>,
-    /// The same for the attachment with all claims.
+    /// Whether the attachment was taken with all claims.
     pub(super) all_taken: bool,
-    /// Names that were registered, to be compared with what is recorded.
+    /// Registered names, to be compared with what is recorded.
     pub(super) registered: BTreeSet<Name>,
-    /// Names that were withdrawn, to be compared with what is recorded.
+    /// Withdrawn names, to be compared with what is recorded.
     pub(super) withdrawn: VecDeque<Withdrawn>,
-    /// Those of both that wait for a change that is undecided.
+    /// Those of both that wait for an undecided change.
     pub(super) blocked: Blocked,
-    /// A comparison of everything.
+    /// The comparison of everything, if one is under way.
     pub(super) review: Option<Review>,
     pub(super) undecided: Undecided,
     pub(super) waiters: BTreeMap<Want, Vec<Ticket>>,
     /// Whether it is queued for the next batch.
     pub(super) is_ready: bool,
-    /// A change was refused: the next attempt is not made before.
+    /// When to retry after a change was refused.
     pub(super) not_before: Option<Moment>,
-    /// Whether it was shown as active, as far as this member knows.
+    /// Whether it is recorded as active, as far as this member knows.
     pub(super) is_active: bool,
-    /// When the log last said that several connections announce it.
+    /// When the log last reported that several connections announce it.
     pub(super) shared_logged: Option<Moment>,
 }
 
-/// Names that a session gave up, or that ended with it.
+/// Names that a session gave up, or that it had when it ended.
 #[derive(Debug)]
 pub(super) struct Withdrawn {
     pub(super) topic: Arc<str>,
-    /// Whether the topic itself was withdrawn, and all of it with it.
+    /// Whether the topic itself was withdrawn, with everything below it.
     pub(super) whole: bool,
     pub(super) channels: Channels,
-    /// An UNREGISTER, which also counts for what is inherited.
+    /// Whether it was an UNREGISTER, which also applies to inherited claims.
     pub(super) spoken: bool,
 }
 
@@ -70,7 +71,7 @@ impl Withdrawn {
         }
     }
 
-    /// A topic with channels that ended with their session.
+    /// A topic with channels whose session ended.
     pub(super) fn ended(topic: Arc<str>, channels: Channels) -> Self {
         Withdrawn {
             topic,
@@ -90,13 +91,13 @@ pub(super) struct Blocked {
 /// A comparison of all that is recorded with all that is wanted, page by page.
 #[derive(Debug, Default)]
 pub(super) struct Review {
-    /// Names of the page that are still to be looked at.
+    /// Remaining names of the page.
     pub(super) page: VecDeque<Name>,
     /// The last name of the page.
     pub(super) after: Option<Name>,
-    /// `None` while recorded names are looked at; then the number of the session whose names are.
+    /// `None` while recorded names are reviewed, then the number of the session whose names are.
     pub(super) session: Option<usize>,
-    /// A routine check, which should find nothing.
+    /// Whether it is a routine check, which should find nothing.
     pub(super) is_audit: bool,
 }
 
@@ -135,12 +136,12 @@ pub(super) enum Want {
     Active,
     Claim(Name),
     Release(Name),
-    /// Whatever an ended session leaves behind is gone.
+    /// What an ended session left behind is gone.
     Ended,
 }
 
 impl Producer {
-    /// Whether nothing is left to remember.
+    /// Whether the producer can be forgotten.
     pub(super) fn is_idle(&self) -> bool {
         self.sessions.is_empty()
             && self.inherits_until.is_none()
@@ -155,29 +156,29 @@ impl Producer {
         self.withdrawn.extend(withdrawn);
     }
 
-    /// Whether the word of another member took a name, be it with its topic.
+    /// Whether an event of another member took the name, or its topic.
     pub(super) fn is_taken(&self, name: &Name) -> bool {
         !self.taken.is_empty()
             && (self.taken.contains(name) || self.taken.contains(&(name.0.clone(), None)))
     }
 
-    /// Compares everything, from the beginning.
+    /// Starts a comparison of everything.
     pub(super) fn start_review(&mut self) {
         self.review = Some(Review::default());
     }
 
-    /// What waited for undecided changes is compared again.
+    /// Makes what waited for undecided changes ready to be compared again.
     pub(super) fn unblock(&mut self) {
         self.registered.append(&mut self.blocked.registered);
         self.withdrawn.extend(self.blocked.withdrawn.drain(..));
     }
 
-    /// Whether nothing is undecided, and nothing known that is still to be compared.
+    /// Whether nothing is undecided or known to need comparing.
     pub(super) fn is_settled(&self) -> bool {
         self.has_withdrawn_all() && self.registered.is_empty() && self.blocked.registered.is_empty()
     }
 
-    /// Whether nothing that an ended session left is still to be removed.
+    /// Whether everything that ended sessions left is removed.
     pub(super) fn has_withdrawn_all(&self) -> bool {
         self.withdrawn.is_empty() && self.blocked.withdrawn.is_empty() && self.undecided.is_empty()
     }

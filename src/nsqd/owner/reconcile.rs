@@ -1,8 +1,8 @@
-//! The reconciler: compares what the open sessions of one producer want with what the registry
-//! records of it at this member, and says which change is missing next. PURE.
+//! Compares what the open sessions of one producer want with what the registry records for it at this
+//! member, and returns the next missing change. PURE.
 //!
-//! At most one change of a fact is undecided; what concerns it waits until that is applied here.
-//! Claims wait for their attachment.
+//! At most one change of a fact is undecided; others of that fact wait until it is applied here. Claims
+//! wait for their attachment.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,46 +11,23 @@ use raftlookupd_raft::storage::event::Event;
 use raftlookupd_raft::storage::registration::{MemberId, ProducerId, UnixMillis};
 use raftlookupd_raft::storage::registration_db::{Name, RegistrationDb};
 
-use super::producer::{Producer, Review, Want, Withdrawn};
+use super::fact::Fact;
+use super::ids::{SessionId, Ticket};
+use super::now::Moment;
+use super::producer::{Producer, Want, Withdrawn};
 use super::session::Session;
-use super::{Moment, SessionId, Ticket};
 
-/// Names of a review that are looked up at once.
-const PAGE: usize = 128;
-
-/// A proposed change.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Fact {
-    Attached(Arc<ProducerId>),
-    Detached(Arc<ProducerId>),
-    Active(Arc<ProducerId>, bool),
-    Claimed(Arc<ProducerId>, Name),
-    Released(Arc<ProducerId>, Name),
-}
-
-impl Fact {
-    pub(super) fn producer(&self) -> &Arc<ProducerId> {
-        match self {
-            Fact::Attached(producer)
-            | Fact::Detached(producer)
-            | Fact::Active(producer, _)
-            | Fact::Claimed(producer, _)
-            | Fact::Released(producer, _) => producer,
-        }
-    }
-}
-
-/// What comes of a look at a producer.
+/// The result of a step of the reconciler.
 pub(super) enum Found {
-    /// This is missing.
+    /// This change is missing.
     Change(Box<Event>, Fact),
-    /// Nothing is, for now.
+    /// Nothing is missing, for now.
     Nothing,
-    /// Enough was looked at for this time.
+    /// The limit of names for this batch is reached.
     Pause,
 }
 
-/// One producer, and all that its state is compared with.
+/// One producer, and everything that it is compared with.
 pub(super) struct Reconciler<'a> {
     pub(super) id: &'a Arc<ProducerId>,
     pub(super) producer: &'a mut Producer,
@@ -61,14 +38,14 @@ pub(super) struct Reconciler<'a> {
     pub(super) now: Moment,
     pub(super) timeout: Moment,
     pub(super) clock: UnixMillis,
-    /// Names that may still be looked at.
+    /// Names that may still be looked at for this batch.
     pub(super) looks: &'a mut usize,
-    /// Commands that wait for what turned out to be done already, or to need a barrier.
+    /// Commands that turned out to be done already, or to need a barrier.
     pub(super) done: &'a mut Vec<Ticket>,
     pub(super) unproven: &'a mut Vec<Ticket>,
-    /// Names that nothing waits for any longer, and that need the same.
+    /// Recorded names whose REGISTERs are unconfirmed although no command waits for them.
     pub(super) unconfirmed: &'a mut Vec<(Arc<ProducerId>, Name)>,
-    /// Differences that a routine check found.
+    /// Differences that routine checks have found.
     pub(super) repairs: &'a mut u64,
 }
 
@@ -89,7 +66,7 @@ impl Reconciler<'_> {
                     return Found::Nothing;
                 }
                 if recorded.is_none() {
-                    // Earlier incarnations have left nothing.
+                    // Earlier incarnations left nothing.
                     self.producer.inherits_until = None;
                     self.producer.is_reconnecting = false;
                 }
@@ -147,7 +124,7 @@ impl Reconciler<'_> {
             return None;
         }
         if self.is_recorded(&name) {
-            // By an earlier incarnation, or for another session: true, but not proven new enough.
+            // By an earlier incarnation, or for another session; only a barrier proves that it is current.
             match self.producer.waiters.remove(&Want::Claim(name.clone())) {
                 Some(waiting) => self.unproven.extend(waiting),
                 None if self.is_unconfirmed(&name) => {
@@ -226,73 +203,6 @@ impl Reconciler<'_> {
         Some((event, Fact::Released(self.id.clone(), name)))
     }
 
-    /// Looks at one name of a page, or fetches the next page.
-    fn review(&mut self, mut review: Review) {
-        if let Some(name) = review.page.pop_front() {
-            match review.session {
-                None => self.review_recorded(name, review.is_audit),
-                Some(_) => self.review_wanted(name, review.is_audit),
-            }
-            self.producer.review = Some(review);
-            return;
-        }
-        let page = match review.session {
-            None => {
-                let after = review.after.as_ref();
-                self.db.recorded_after(self.member, self.id, after, PAGE)
-            }
-            Some(number) => {
-                let Some(session) = self.producer.sessions.get(number) else {
-                    return;
-                };
-                let session = self.sessions.get(session);
-                session.map_or_else(Vec::new, |session| {
-                    session.claims.after(review.after.as_ref(), PAGE)
-                })
-            }
-        };
-        match page.last() {
-            Some(last) => review.after = Some(last.clone()),
-            None => {
-                review.after = None;
-                review.session = Some(review.session.map_or(0, |number| number + 1));
-            }
-        }
-        review.page = page.into();
-        self.producer.review = Some(review);
-    }
-
-    fn review_recorded(&mut self, name: Name, is_audit: bool) {
-        let is_open = self.producer.undecided.has(&name);
-        if is_open || self.is_wanted(&name) || self.is_inherited() {
-            return;
-        }
-        if !self.is_recorded(&name) {
-            return;
-        }
-        *self.repairs += u64::from(is_audit && self.producer.is_settled());
-        self.producer.withdrawn.push_back(Withdrawn::spoken(&name));
-    }
-
-    fn review_wanted(&mut self, name: Name, is_audit: bool) {
-        let is_open = self.producer.undecided.has(&name) || self.producer.is_taken(&name);
-        if is_open || self.is_recorded(&name) || self.comes_with_channel(&name) {
-            return;
-        }
-        *self.repairs += u64::from(is_audit && self.producer.is_settled());
-        self.producer.registered.insert(name);
-    }
-
-    /// Whether this is a topic that is not recorded, and comes with the claim of a channel.
-    fn comes_with_channel(&self, (topic, channel): &Name) -> bool {
-        let sessions = self.producer.sessions.iter();
-        let mut channels = sessions.filter_map(|session| {
-            let claims = &self.sessions.get(session)?.claims;
-            Some((topic.clone(), Some(claims.first_channel(topic)?.clone())))
-        });
-        channel.is_none() && channels.any(|name| !self.producer.is_taken(&name))
-    }
-
     fn attach(&mut self, newest: &Session) -> Found {
         self.producer.undecided.attachment = true;
         self.producer.is_active = true;
@@ -326,7 +236,7 @@ impl Reconciler<'_> {
         Found::Change(Box::new(event), Fact::Active(self.id.clone(), active))
     }
 
-    /// Without a session and an attachment there is nothing to compare.
+    /// Forgets what was to be compared: there is no session or no attachment.
     fn forget(&mut self) {
         self.producer.withdrawn.clear();
         self.producer.registered.clear();
@@ -344,27 +254,27 @@ impl Reconciler<'_> {
         self.done.extend(waiting.into_iter().flatten());
     }
 
-    /// Whether an open session says so.
-    fn is_wanted(&self, (topic, channel): &Name) -> bool {
+    /// Whether an open session has registered the name.
+    pub(super) fn is_wanted(&self, (topic, channel): &Name) -> bool {
         let sessions = self.producer.sessions.iter();
         let mut sessions = sessions.filter_map(|session| self.sessions.get(session));
         sessions.any(|session| session.claims.contains(topic, channel.as_deref()))
     }
 
-    /// Whether the REGISTER of an open session is not confirmed.
+    /// Whether an open session's REGISTER of the name is unconfirmed.
     fn is_unconfirmed(&self, name: &Name) -> bool {
         let sessions = self.producer.sessions.iter();
         let mut sessions = sessions.filter_map(|session| self.sessions.get(session));
         sessions.any(|session| session.is_unconfirmed(name))
     }
 
-    fn is_recorded(&self, (topic, channel): &Name) -> bool {
+    pub(super) fn is_recorded(&self, (topic, channel): &Name) -> bool {
         let (topic, channel) = (topic, channel.as_deref());
         self.db.is_recorded(self.member, self.id, topic, channel)
     }
 
-    /// Whether what is recorded and not wanted is left alone: its nsqd may still confirm it.
-    fn is_inherited(&self) -> bool {
+    /// Whether claims that are recorded but not wanted are kept: the nsqd may still register them.
+    pub(super) fn is_inherited(&self) -> bool {
         self.producer.inherits_until.is_some()
     }
 

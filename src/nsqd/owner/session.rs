@@ -1,4 +1,4 @@
-//! One open session, as the owner knows it.
+//! Holds what the owner knows about one open session.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId, UnixMillis};
 use raftlookupd_raft::storage::registration_db::Name;
 
-use super::Moment;
 use super::claims::Claims;
+use super::now::Moment;
 
-/// What a name that is not confirmed takes, besides its letters: in the session's sets, in the
-/// producer's, and as allocations.
+/// The memory of an unconfirmed name besides its letters: in the session's sets, in the producer's, and
+/// as allocations.
 const NAME_BYTES: usize = 200;
 
 #[derive(Debug)]
@@ -18,18 +18,18 @@ pub(super) struct Session {
     pub(super) producer: Arc<ProducerId>,
     pub(super) remote_address: String,
     pub(super) info: PeerInfo,
-    /// When it identified itself, by the cluster's clock.
+    /// When it identified itself, on the cluster's clock.
     pub(super) at: UnixMillis,
-    /// The last PING, or IDENTIFY.
+    /// The time of the last PING, or of IDENTIFY.
     pub(super) heard: Moment,
-    /// Whether it has sent a PING: nsqd registers all it has before the first.
+    /// Whether it has sent a PING: nsqd registers everything before its first.
     pub(super) pinged: bool,
     pub(super) claims: Claims,
-    /// Those of the claims whose own REGISTER is not confirmed yet, with its number. A delete that
-    /// is applied meanwhile came before them.
+    /// Claims whose own REGISTER is not confirmed yet, with its number. A delete that is applied
+    /// meanwhile came before them.
     unconfirmed: BTreeMap<Name, u64>,
     unconfirmed_bytes: usize,
-    /// A command was answered `E_UNAVAILABLE`, and none was confirmed since.
+    /// Whether a command was answered `E_UNAVAILABLE`, and none was confirmed since.
     pub(super) late: bool,
 }
 
@@ -55,7 +55,7 @@ impl Session {
         }
     }
 
-    /// The REGISTER with this number: the name is wanted, and not confirmed.
+    /// Handles the REGISTER with this number: the name is wanted, and not confirmed.
     pub(super) fn register(&mut self, name: &Name, number: u64) {
         self.claims.insert(name);
         if self.unconfirmed.insert(name.clone(), number).is_none() {
@@ -63,7 +63,7 @@ impl Session {
         }
     }
 
-    /// The claim is recorded, which is proven for REGISTERs up to this number.
+    /// Confirms REGISTERs of the name up to this number: the claim is recorded.
     pub(super) fn confirm(&mut self, name: &Name, until: u64) {
         if self
             .unconfirmed
@@ -80,7 +80,7 @@ impl Session {
         }
     }
 
-    /// Removes the topic from what is wanted; what was wanted of it, if anything.
+    /// Removes the topic; returns the channels that were wanted, if it was.
     pub(super) fn unregister_topic(&mut self, topic: &Arc<str>) -> Option<BTreeSet<Arc<str>>> {
         for name in self.unconfirmed_of(topic) {
             self.forget(&name);
@@ -88,7 +88,7 @@ impl Session {
         self.claims.remove_topic(topic)
     }
 
-    /// The topic stays wanted, and is no more confirmed than the channel was.
+    /// Removes the channel. The topic stays wanted; it is unconfirmed if the channel was.
     pub(super) fn unregister_channel(&mut self, topic: &Arc<str>, channel: &Arc<str>) {
         let name = (topic.clone(), Some(channel.clone()));
         if let Some(number) = self.unconfirmed.get(&name).copied() {
@@ -98,7 +98,7 @@ impl Session {
         self.claims.remove_channel(topic, channel);
     }
 
-    /// The topic was deleted: what was confirmed of it is no longer wanted.
+    /// Handles a delete of the topic: what was confirmed of it is no longer wanted.
     pub(super) fn topic_deleted(&mut self, topic: &Arc<str>) -> Option<BTreeSet<Arc<str>>> {
         let waiting = self.unconfirmed_of(topic);
         let topic_waits = waiting.iter().any(|(_, channel)| channel.is_none());
@@ -107,7 +107,7 @@ impl Session {
             .keep_only(topic, channels.collect(), topic_waits)
     }
 
-    /// The channel was deleted.
+    /// Handles a delete of the channel.
     pub(super) fn channel_deleted(&mut self, topic: &Arc<str>, channel: &Arc<str>) {
         if !self.is_unconfirmed(&(topic.clone(), Some(channel.clone()))) {
             self.claims.remove_channel(topic, channel);
@@ -122,7 +122,7 @@ impl Session {
         !self.unconfirmed.is_empty()
     }
 
-    /// What is undecided because of this session, in bytes.
+    /// The size of this session's undecided changes, in bytes.
     pub(super) fn undecided_bytes(&self) -> usize {
         self.unconfirmed_bytes
     }
