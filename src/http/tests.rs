@@ -210,7 +210,12 @@ async fn other_paths_are_redirected_or_not_found() {
             301,
             "/lookup?topic=a&x=%20",
         ),
-        ("GET", "/lookup/?topic='\\^`{|}", 301, "/lookup?topic='\\^`{|}"),
+        (
+            "GET",
+            "/lookup/?topic='\\^`{|}",
+            301,
+            "/lookup?topic='\\^`{|}",
+        ),
         ("GET", "//Lookup", 301, "/lookup"),
         ("GET", "/x/../nodes", 301, "/nodes"),
         ("GET", "/./info", 301, "/info"),

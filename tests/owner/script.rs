@@ -13,6 +13,7 @@
 //! | `settle` | everything is proposed, committed, applied and confirmed, until nothing is left |
 //! | `1 proposes: attach h1, claim h1 t/c` | the next batch of member 1, which is on its way then; `nothing` |
 //! | `1 commits`, `1 applies` | the batch on its way; all that is committed |
+//! | `1 confirms` | the barriers at member 1 have passed |
 //! | `log: delete t/c` | committed, applied nowhere yet; also `delete t`, `create t`, `create t/c` |
 //! | `no quorum`, `quorum` | |
 //! | `1 stops`, `1 starts`, `1 gets a snapshot` | |
@@ -156,6 +157,7 @@ impl Story {
             [member, "gets", "a", "snapshot"] => self.snapshot(number(member)),
             [member, "applies"] => self.apply(number(member)),
             [member, "commits"] => self.commit(number(member)),
+            [member, "confirms"] => self.confirm(number(member)),
             [member, "proposes:", expected @ ..] => {
                 let proposed = self.propose(number(member));
                 return same(&proposed, &expected.join(" "));

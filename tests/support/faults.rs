@@ -11,7 +11,7 @@ use super::http::Answer;
 use super::load::lists;
 use super::proxy::{Link, Links};
 use super::run::{Ports, Run};
-use super::{free_port, wait_for, wait_until};
+use super::{free_port, wait_until};
 
 /// Each leaves a majority of the members alone, but for `RestartAll`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
