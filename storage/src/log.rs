@@ -26,8 +26,10 @@ mod recovery;
 mod replay;
 pub(crate) mod segment_files;
 mod segments;
+mod shared;
 mod state;
 mod sync_thread;
 mod table;
 
-pub use table::{LogTable, StoredVote};
+pub use durable_mark::StoredVote;
+pub use table::LogTable;

@@ -14,15 +14,15 @@
 
 mod layout;
 pub mod registration_store;
-pub(crate) mod sled_engine;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
+use crate::disk::fs::create_private_folder;
+use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 use crate::log::LogTable;
 use registration_store::RegistrationStore;
-use sled_engine::Engine;
 
 /// The version of the data path's layout that this code writes, and the newest it reads.
 pub const FORMAT: u32 = 4;
@@ -30,7 +30,7 @@ pub const FORMAT: u32 = 4;
 /// A data path that this process has to itself.
 pub struct Store {
     data_path: PathBuf,
-    engine: Engine,
+    gate: WriteGate,
     log: LogTable,
     registrations: RegistrationStore,
     /// `None` after it has ended.
@@ -45,15 +45,15 @@ impl Store {
     /// raftlookupd wrote it, [`Error::Corrupt`] if what was promised to be there is
     /// not, [`Error::Io`] if it cannot be created, read or written.
     pub fn open(data_path: &Path) -> Result<Store> {
-        layout::create_folder(data_path)?;
-        let lock = layout::lock(data_path)?;
+        create_private_folder(data_path)?;
+        let gate = WriteGate::new(data_path, layout::lock(data_path)?);
         let mark = layout::check_or_create(data_path)?;
-        let engine = Engine::open(data_path, lock)?;
-        let registrations = RegistrationStore::open(&engine)?;
-        let (log, sync_thread) = LogTable::open(&engine, mark)?;
+        let registrations = RegistrationStore::open(&gate)?;
+        let applied = registrations.clone();
+        let (log, sync_thread) = LogTable::open(&gate, mark, move || applied.sync())?;
         let store = Store {
             data_path: data_path.to_path_buf(),
-            engine,
+            gate,
             log,
             registrations,
             sync_thread: Some(sync_thread),
@@ -83,7 +83,7 @@ impl Store {
     /// # Errors
     /// [`Error::Io`] if the files cannot be measured.
     pub fn disk_bytes(&self) -> Result<u64> {
-        Ok(self.engine.size_on_disk()? + self.log.disk_bytes()?)
+        Ok(self.registrations.disk_bytes()? + self.log.disk_bytes()?)
     }
 
     /// Makes everything durable and ends the threads. Other handles on the tables can still
@@ -110,7 +110,8 @@ impl Store {
                 Err(Error::io("sync", &self.data_path)(source))
             })
         };
-        self.engine.stop("the store is closed");
+        let outcome = outcome.and(self.registrations.sync());
+        self.gate.close("the store is closed");
         outcome
     }
 

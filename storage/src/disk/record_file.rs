@@ -8,8 +8,8 @@ use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use super::fs::{parent_of, sync_folder};
 use crate::error::{Error, Result};
-use crate::store::sled_engine::sync_folder;
 
 /// The version that [`seal`] writes.
 const VERSION: u8 = 1;
@@ -59,7 +59,10 @@ impl RecordFile {
             }),
             Err(damage) => {
                 let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-                Err(Error::corrupt(self.folder(), format!("`{name}` {damage}")))
+                Err(Error::corrupt(
+                    parent_of(&self.path),
+                    format!("`{name}` {damage}"),
+                ))
             }
         }
     }
@@ -82,14 +85,7 @@ impl RecordFile {
             })
             .map_err(Error::io("write", &temporary))?;
         std::fs::rename(&temporary, &self.path).map_err(Error::io("write", &self.path))?;
-        sync_folder(self.folder())
-    }
-
-    fn folder(&self) -> &Path {
-        match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        }
+        sync_folder(parent_of(&self.path))
     }
 }
 

@@ -10,13 +10,25 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::table::StoredVote;
 use crate::disk::record_file::RecordFile;
 use crate::encoding::{decode, encode};
 use crate::error::Result;
 
 /// The file's name in the data path.
 pub(crate) const FILE: &str = "durable-mark";
+
+/// Raft's promise to support a leader, or the claim to be one.
+///
+/// Ordered as Raft does: a member's vote only ever grows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StoredVote {
+    /// The term.
+    pub term: u64,
+    /// The member that it went to.
+    pub node_id: u64,
+    /// Whether a quorum agreed.
+    pub committed: bool,
+}
 
 /// What the record says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -14,12 +14,13 @@ use super::replay::{Replayed, replay};
 use super::segment_files;
 use super::segments::{Segments, Tail};
 use super::state::State;
+use crate::disk::fs::sync_folder;
+use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
-use crate::store::sled_engine::{Engine, sync_folder};
 
 /// Reads and checks all segments, one at a time. What is readable then is durable.
-pub(super) fn open(engine: &Engine, mark: Mark) -> Result<(State, Segments, Tail)> {
-    let data_path = engine.data_path();
+pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tail)> {
+    let data_path = gate.data_path();
     let folder = segment_files::folder_in(data_path);
     let mut state = State::default();
     let mut files = BTreeMap::new();
@@ -59,7 +60,7 @@ pub(super) fn open(engine: &Engine, mark: Mark) -> Result<(State, Segments, Tail
     };
     let tail = cut(&folder, number, file, replayed)?;
     state.synced = state.end();
-    let segments = Segments::new(engine, folder, files, &tail);
+    let segments = Segments::new(gate, folder, files, &tail);
     Ok((state, segments, tail))
 }
 

@@ -9,8 +9,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
 use super::record::{Position, Record};
+use crate::disk::fs::sync_folder;
 use crate::error::{Error, Result};
-use crate::store::sled_engine::sync_folder;
 
 /// The log's folder in the data path.
 pub(crate) const FOLDER: &str = "log";

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use super::record::{Position, Record};
 use super::segment_files::{self, SEGMENT_BYTES};
+use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
-use crate::store::sled_engine::Engine;
 
 /// All segments. After a write or a sync that failed nothing is written any more: see
-/// [`Engine::stop`].
+/// [`WriteGate`].
 pub(super) struct Segments {
-    engine: Engine,
+    gate: WriteGate,
     folder: PathBuf,
     /// By number.
     files: Mutex<BTreeMap<u64, Arc<File>>>,
@@ -42,13 +42,13 @@ pub(super) struct Tail {
 
 impl Segments {
     pub(super) fn new(
-        engine: &Engine,
+        gate: &WriteGate,
         folder: PathBuf,
         files: BTreeMap<u64, Arc<File>>,
         tail: &Tail,
     ) -> Segments {
         Segments {
-            engine: engine.clone(),
+            gate: gate.clone(),
             folder,
             files: Mutex::new(files),
             syncing: Mutex::new(tail.file.clone()),
@@ -65,14 +65,14 @@ impl Segments {
         records: &[Record<'_>],
         kept: &[Record<'_>],
     ) -> Result<Vec<Position>> {
-        self.engine.check_writable()?;
+        self.gate.check()?;
         if let Some(record) = records.iter().find(|record| record.is_too_long()) {
             let reason = format!("a record of {} bytes is too long", record.length());
             let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, reason);
             return Err(Error::io("append to", &self.folder)(error));
         }
         let outcome = self.write_somewhere(tail, records, kept);
-        self.engine.stop_if_failed(outcome)
+        self.gate.close_if_failed(outcome)
     }
 
     fn write_somewhere(
@@ -105,7 +105,7 @@ impl Segments {
     fn begin_segment(&self, tail: &mut Tail, kept: &[Record<'_>]) -> Result<()> {
         let mut syncing = self.syncing();
         // Only now: a sync before us may have failed.
-        self.engine.check_writable()?;
+        self.gate.check()?;
         // What has a successor is whole: only the last segment's end may be torn.
         syncing
             .sync_data()
@@ -132,12 +132,12 @@ impl Segments {
     pub(super) fn sync(&self) -> Result<()> {
         let file = self.syncing();
         // Only now: the one before us may have failed.
-        self.engine.check_writable()?;
+        self.gate.check()?;
         let started = Instant::now();
         let outcome = file.sync_data().map_err(Error::io("sync", &self.folder));
         let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.last_sync_micros.store(micros, Ordering::Relaxed);
-        self.engine.stop_if_failed(outcome)
+        self.gate.close_if_failed(outcome)
     }
 
     /// How long the last sync took.
@@ -165,11 +165,11 @@ impl Segments {
 
     /// Removes the oldest segment. Whoever reads it has it open.
     pub(super) fn remove_oldest(&self) -> Result<()> {
-        self.engine.check_writable()?;
+        self.gate.check()?;
         let (oldest, _) = self.range();
         let outcome = segment_files::remove(&self.folder, oldest);
         self.files().remove(&oldest);
-        self.engine.stop_if_failed(outcome)
+        self.gate.close_if_failed(outcome)
     }
 
     /// The bytes of all files.

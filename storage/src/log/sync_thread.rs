@@ -5,32 +5,32 @@ use std::sync::{Arc, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::shared::Shared;
 use super::state::{Done, State};
-use super::table::Inner;
 use crate::error::{Error, Result};
 
 /// How old the durable mark may get while there is something new.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the thread. It ends, with everything synced, after `closing` was set.
-pub(super) fn start(inner: Arc<Inner>) -> Result<JoinHandle<Result<()>>> {
-    let data_path = inner.engine.data_path().to_path_buf();
+pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<Result<()>>> {
+    let data_path = shared.gate.data_path().to_path_buf();
     Builder::new()
         .name("log-sync".into())
         .spawn(move || {
             // However the thread ends, by panic too: without it nothing becomes durable.
-            let _stop = StopOnDrop(inner.clone());
-            Worker::new(inner).run()
+            let _stop = StopOnDrop(shared.clone());
+            Worker::new(shared).run()
         })
         .map_err(Error::io("start a thread for", &data_path))
 }
 
-struct StopOnDrop(Arc<Inner>);
+struct StopOnDrop(Arc<Shared>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.engine.stop("the thread that syncs the log panicked");
+            self.0.gate.close("the thread that syncs the log panicked");
         }
         let pending = {
             let mut state = self.0.state();
@@ -59,16 +59,16 @@ enum Job {
 }
 
 struct Worker {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
     mark_due: Instant,
     /// That segments before this one are not needed is durable.
     sweep_before: u64,
 }
 
 impl Worker {
-    fn new(inner: Arc<Inner>) -> Worker {
+    fn new(shared: Arc<Shared>) -> Worker {
         Worker {
-            inner,
+            shared,
             mark_due: Instant::now() + MARK_INTERVAL,
             sweep_before: 0,
         }
@@ -96,18 +96,18 @@ impl Worker {
             if let Err(error) = outcome {
                 // Appends that follow fail with this reason, so nothing goes unnoticed.
                 tracing::error!(%error, "the log is not written any more");
-                self.inner.engine.stop(&error.to_string());
+                self.shared.gate.close(&error.to_string());
             }
         }
     }
 
     fn next_job(&self) -> Job {
-        let mut state = self.inner.state();
+        let mut state = self.shared.state();
         loop {
             let now = Instant::now();
-            let healthy = self.inner.engine.check_writable().is_ok();
+            let healthy = self.shared.gate.check().is_ok();
             let mark =
-                (healthy && self.inner.mark.is_behind(state.synced)).then_some(self.mark_due);
+                (healthy && self.shared.mark.is_behind(state.synced)).then_some(self.mark_due);
             // The mark goes behind the appends, unless they never leave it a gap.
             if mark.is_some_and(|due| now >= due + MARK_INTERVAL) {
                 return Job::Mark;
@@ -129,7 +129,7 @@ impl Worker {
             if healthy && let Some(before) = self.unneeded(&state) {
                 return Job::Sweep { before };
             }
-            let wake = &self.inner.wake;
+            let wake = &self.shared.wake;
             state = match mark {
                 None => wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 Some(due) => {
@@ -142,7 +142,7 @@ impl Worker {
 
     /// The first segment that is needed, if there are any before it.
     fn unneeded(&self, state: &State) -> Option<u64> {
-        let (oldest, last) = self.inner.segments.range();
+        let (oldest, last) = self.shared.segments.range();
         let needed = state.first_needed(last);
         (oldest < needed).then_some(needed)
     }
@@ -160,11 +160,11 @@ impl Worker {
     }
 
     fn sync_upto(&mut self, epoch: u64, end: Option<u64>) -> Result<()> {
-        self.inner.segments.sync()?;
-        let mut state = self.inner.state();
+        self.shared.segments.sync()?;
+        let mut state = self.shared.state();
         // After a truncation another entry may stand at that index, not yet synced.
         if state.epoch == epoch {
-            if !self.inner.mark.is_behind(state.synced) {
+            if !self.shared.mark.is_behind(state.synced) {
                 self.mark_due = Instant::now() + MARK_INTERVAL;
             }
             state.synced = state.synced.max(end);
@@ -175,26 +175,25 @@ impl Worker {
     fn mark(&mut self) -> Result<()> {
         // Also if it fails: syncs come first.
         self.mark_due = Instant::now() + MARK_INTERVAL;
-        let inner = &self.inner;
-        inner.mark.raise(|| inner.state().synced)
+        let shared = &self.shared;
+        shared.mark.raise(|| shared.state().synced)
     }
 
     fn sweep(&mut self, before: u64) -> Result<()> {
         if before > self.sweep_before {
             // First of all the purge point must be durable. What made the entries unneeded is.
-            self.inner.segments.sync()?;
+            self.shared.segments.sync()?;
             self.sweep_before = before;
         }
-        self.inner.segments.remove_oldest()
+        self.shared.segments.remove_oldest()
     }
 
-    /// What is written by now, the registry's rows too, and the mark that goes with it.
+    /// What is written by now, and the mark that goes with it.
     fn end(&mut self) -> Result<()> {
         let (epoch, end) = {
-            let state = self.inner.state();
+            let state = self.shared.state();
             (state.epoch, state.end())
         };
-        self.inner.engine.sync()?;
         self.sync_upto(epoch, end)?;
         self.mark()
     }
@@ -213,15 +212,15 @@ mod tests {
         let entries = (0..5).map(|index| (index, vec![1]));
         log.append(entries.collect(), |_| {}).unwrap();
         // What a sync would have seen that begins now, and ends after this:
-        let epoch = log.0.state().epoch;
-        let end = log.0.state().end();
+        let epoch = log.shared.state().epoch;
+        let end = log.shared.state().end();
         log.truncate(2).unwrap();
 
-        let mut worker = Worker::new(log.0.clone());
+        let mut worker = Worker::new(log.shared.clone());
         worker.sync_upto(epoch, end).unwrap();
-        assert_eq!(log.0.state().synced, Some(1));
-        let epoch = log.0.state().epoch;
+        assert_eq!(log.shared.state().synced, Some(1));
+        let epoch = log.shared.state().epoch;
         worker.sync_upto(epoch, Some(1)).unwrap();
-        assert_eq!(log.0.state().synced, Some(1));
+        assert_eq!(log.shared.state().synced, Some(1));
     }
 }

@@ -1,43 +1,17 @@
 //! The files of a data path beside the tables, and which of them must be there together.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 
 use super::FORMAT;
+use super::registration_store::FOLDER as TABLES;
 use crate::disk::record_file::RecordFile;
 use crate::error::{Error, Result};
 use crate::log::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
 use crate::log::segment_files::{FOLDER as LOG, create_log, has_log};
-use crate::store::sled_engine::{FOLDER as TABLES, sync_folder};
 
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "format";
-
-/// For the owner only: who can write here decides where consumers connect.
-pub(super) fn create_folder(data_path: &Path) -> Result<()> {
-    if data_path.is_dir() {
-        return Ok(());
-    }
-    let missing: Vec<&Path> = data_path
-        .ancestors()
-        .take_while(|folder| !folder.exists())
-        .collect();
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(data_path)
-        .map_err(Error::io("create", data_path))?;
-    for created in missing {
-        match created.parent() {
-            Some(parent) if parent != Path::new("") => sync_folder(parent)?,
-            Some(_) => sync_folder(Path::new("."))?,
-            None => {}
-        }
-    }
-    Ok(())
-}
 
 /// The lock is held until the file is dropped, however the process ends.
 pub(super) fn lock(data_path: &Path) -> Result<File> {

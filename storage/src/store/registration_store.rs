@@ -11,6 +11,7 @@
 //! log may purge has to be written first ([`RegistrationStore::write`]); it deletes nothing before
 //! a sync.
 
+mod sled_engine;
 mod sweeper;
 mod topic_pieces;
 mod unwritten;
@@ -19,13 +20,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::record_file::{seal, unseal};
+use crate::disk::write_gate::WriteGate;
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::registry::db::{Change as RegistryChange, Loader, RegistrationDb};
-use crate::store::sled_engine::{Change, Engine, Table, guarded};
+use sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
 use topic_pieces::Assembly;
 use unwritten::{Since, Taken, Unwritten};
+
+/// The folder of the tables in the data path.
+pub(crate) const FOLDER: &str = sled_engine::FOLDER;
 
 /// How far was applied and what came out. No row's key begins with this letter.
 const HEAD_KEY: &[u8] = b"h";
@@ -77,18 +82,20 @@ pub struct Loaded {
 }
 
 impl RegistrationStore {
-    pub(crate) fn open(engine: &Engine) -> Result<RegistrationStore> {
-        guarded(engine.data_path(), || {
+    /// Opens or creates the tables in the gate's data path.
+    pub(crate) fn open(gate: &WriteGate) -> Result<RegistrationStore> {
+        let engine = Engine::open(gate)?;
+        guarded(gate.data_path(), || {
             let meta = engine.table("registrations")?;
-            let generation = match read_sealed(engine.data_path(), &meta, CURRENT_KEY)? {
+            let generation = match read_sealed(gate.data_path(), &meta, CURRENT_KEY)? {
                 None => None,
                 Some(number) => {
                     let number = decode("the generation", &number)?;
-                    Some(Generation::open(engine, number)?)
+                    Some(Generation::open(&engine, number)?)
                 }
             };
             Ok(RegistrationStore(Arc::new(Inner {
-                engine: engine.clone(),
+                engine,
                 meta,
                 // Not swept before the first write: until then someone may still
                 // find that the store is damaged, and nothing is deleted then.
@@ -116,7 +123,7 @@ impl RegistrationStore {
         let Some(generation) = &current.generation else {
             return Ok(None);
         };
-        let data_path = self.0.engine.data_path();
+        let data_path = self.0.data_path();
         guarded(data_path, || {
             let head = read_sealed(data_path, &generation.rows, HEAD_KEY)?
                 .ok_or_else(|| Error::corrupt(data_path, "the registry has no head row"))?;
@@ -208,7 +215,17 @@ impl RegistrationStore {
     /// # Errors
     /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
     pub fn snapshot_mark(&self) -> Result<Option<Vec<u8>>> {
-        read_sealed(self.0.engine.data_path(), &self.0.meta, SNAPSHOT_KEY)
+        read_sealed(self.0.data_path(), &self.0.meta, SNAPSHOT_KEY)
+    }
+
+    /// Makes what was written so far survive a power failure.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.0.engine.sync()
+    }
+
+    /// The size of the tables' files.
+    pub(crate) fn disk_bytes(&self) -> Result<u64> {
+        self.0.engine.size_on_disk()
     }
 
     /// Ends the deletion of old generations; it goes on when the store is opened again.
@@ -218,6 +235,10 @@ impl RegistrationStore {
 }
 
 impl Inner {
+    fn data_path(&self) -> &Path {
+        self.engine.gate().data_path()
+    }
+
     fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -226,7 +247,7 @@ impl Inner {
     /// nothing may be written any more.
     fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
         let outcome = self.write_taken(current, db);
-        self.engine.stop_if_failed(outcome)?;
+        self.engine.gate().close_if_failed(outcome)?;
         self.sweep_once(current);
         Ok(())
     }

@@ -2,10 +2,12 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::error::Error;
 use crate::log::segment_files;
 use crate::store::Store;
 
@@ -61,11 +63,11 @@ fn after_a_failed_sync_nothing_is_promised_any_more() {
     let store = Store::open(folder.path()).unwrap();
     let log = store.log();
     append(&log, 0).unwrap();
-    log.0.segments.break_sync();
+    log.shared.segments.break_sync();
     append(&log, 1).unwrap_err();
     assert_stopped(&log);
     store.close().unwrap_err();
-    let mark = log.0.mark.get();
+    let mark = log.shared.mark.get();
     assert!(mark.last <= Some(0) && mark.vote.is_none(), "{mark:?}");
 }
 
@@ -76,7 +78,7 @@ fn after_a_failed_write_nothing_is_written() {
     let log = store.log();
     append(&log, 0).unwrap();
     let full = File::options().write(true).open("/dev/full").unwrap();
-    log.0.writing().file = Arc::new(full);
+    log.shared.writing().file = Arc::new(full);
     log.append(vec![(1, vec![1])], |_| panic!("not appended"))
         .unwrap_err();
     assert_stopped(&log);
@@ -86,7 +88,7 @@ fn after_a_failed_write_nothing_is_written() {
 #[test]
 fn a_segment_that_cannot_be_begun_stops_everything() {
     for damage in [
-        |log: &LogTable, _: &Path| log.0.segments.break_sync(),
+        |log: &LogTable, _: &Path| log.shared.segments.break_sync(),
         |_: &LogTable, path: &Path| std::fs::remove_dir_all(path).unwrap(),
     ] {
         let folder = tempfile::tempdir().unwrap();
@@ -126,9 +128,9 @@ fn a_mark_that_cannot_be_advanced_holds_nobody_up() {
         append(&log, last).unwrap();
         last += 1;
     }
-    assert_eq!(log.0.mark.get().last, None);
+    assert_eq!(log.shared.mark.get().last, None);
     std::fs::remove_dir(&in_the_way).unwrap();
-    wait_until(|| log.0.mark.get().last == Some(last - 1));
+    wait_until(|| log.shared.mark.get().last == Some(last - 1));
     store.close().unwrap();
 }
 
@@ -138,7 +140,7 @@ fn the_mark_follows_what_is_durable_without_being_asked() {
     let store = Store::open(folder.path()).unwrap();
     let log = store.log();
     append(&log, 0).unwrap();
-    wait_until(|| log.0.mark.get().last == Some(0));
+    wait_until(|| log.shared.mark.get().last == Some(0));
 }
 
 #[test]
@@ -149,7 +151,7 @@ fn a_truncation_lowers_the_mark_first() {
     for index in 0..5 {
         append(&log, index).unwrap();
     }
-    let inner = &log.0;
+    let inner = &*log.shared;
     inner.mark.raise(|| inner.state().synced).unwrap();
     assert_eq!(inner.mark.get().last, Some(4));
     log.truncate(2).unwrap();
@@ -167,7 +169,7 @@ fn an_interrupted_truncation_leaves_a_log_that_can_be_opened() {
         // Three segments.
         let entries = (0..60).map(|index| (index, vec![1; index as usize * 5000]));
         append_bytes(&log, entries.collect()).unwrap();
-        let inner = &log.0;
+        let inner = &*log.shared;
         inner.mark.raise(|| inner.state().synced).unwrap();
         if steps >= 1 {
             inner.state().truncate(10);
@@ -219,7 +221,7 @@ fn a_damaged_entry_is_noticed_when_read_and_when_opened() {
     for index in 0..4 {
         append(&log, index).unwrap();
     }
-    let place = log.0.state().entries[&1];
+    let place = log.shared.state().entries[&1];
     let entry = (place.position.offset as usize)..;
     for (byte, expected) in [
         (12, "log entry 1 fails its checksum"),
@@ -253,9 +255,9 @@ fn purged_segments_are_removed_in_the_end() {
     for index in 0..100 {
         append_bytes(&log, vec![(index, vec![1; 200_000])]).unwrap();
     }
-    assert_eq!(log.0.segments.range(), (1, 5));
+    assert_eq!(log.shared.segments.range(), (1, 5));
     let first_of = |segment| {
-        let state = log.0.state();
+        let state = log.shared.state();
         let mut entries = state.entries.iter();
         let first = entries.find(|(_, place)| place.position.segment == segment);
         *first.unwrap().0
@@ -264,7 +266,7 @@ fn purged_segments_are_removed_in_the_end() {
     // All but the last entry of a segment.
     log.purge(second - 2, b"").unwrap();
     log.purge(fourth - 1, b"").unwrap();
-    wait_until(|| log.0.segments.range() == (4, 5));
+    wait_until(|| log.shared.segments.range() == (4, 5));
     let numbers = segment_files::numbers(&segment_files::folder_in(folder.path()));
     assert_eq!(numbers.unwrap(), [4, 5]);
     let kept = log.read(0, 100, usize::MAX).unwrap();
@@ -272,5 +274,36 @@ fn purged_segments_are_removed_in_the_end() {
     assert_eq!(kept[0].0, fourth);
     // Never the last one, though nothing in it is needed.
     log.purge(99, b"").unwrap();
-    wait_until(|| log.0.segments.range() == (5, 5));
+    wait_until(|| log.shared.segments.range() == (5, 5));
+}
+
+#[test]
+fn nothing_is_purged_before_what_was_applied_is_durable() {
+    let folder = tempfile::tempdir().unwrap();
+    segment_files::create_log(folder.path()).unwrap();
+    let mark = DurableMark::create(folder.path()).unwrap();
+    let gate = WriteGate::for_tests(folder.path());
+    let (ready, syncs) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let sync_applied = {
+        let (ready, syncs): (_, Arc<AtomicU64>) = (ready.clone(), Arc::clone(&syncs));
+        move || {
+            syncs.fetch_add(1, Ordering::Relaxed);
+            match ready.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => Err(Error::corrupt(Path::new("registry"), "not durable")),
+            }
+        }
+    };
+    let (log, thread) = LogTable::open(&gate, mark, sync_applied).unwrap();
+    append(&log, 0).unwrap();
+    append(&log, 1).unwrap();
+    log.purge(0, b"point").unwrap_err();
+    assert_eq!(log.purge_point().unwrap(), None);
+    assert_eq!(log.read(0, 2, usize::MAX).unwrap().len(), 2);
+    ready.store(true, Ordering::Relaxed);
+    log.purge(0, b"point").unwrap();
+    assert_eq!(log.purge_point().unwrap(), Some((0, b"point".to_vec())));
+    assert_eq!(syncs.load(Ordering::Relaxed), 2);
+    log.shut_down();
+    thread.join().unwrap().unwrap();
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+use super::sled_engine::Engine;
 use crate::error::{Error, Result};
-use crate::store::sled_engine::Engine;
 
 /// Rows are small, so a step may have more of them than a step of the log's.
 const STEP_KEYS: usize = 64;
@@ -35,7 +35,7 @@ impl Sweeper {
             join(running);
             self.stopping.store(false, Ordering::Relaxed);
         }
-        let data_path = engine.data_path().to_path_buf();
+        let data_path = engine.gate().data_path().to_path_buf();
         let engine = engine.clone();
         let stopping = self.stopping.clone();
         let started = Builder::new().name("row-sweep".into()).spawn(move || {

@@ -4,8 +4,8 @@
 //! The key is `t`, the name, a zero byte (no name has one) and the number of the piece, so pieces
 //! come in order. The first begins with the length of the whole: it says how many there are.
 
+use super::sled_engine::{Change, LARGEST_SMALL_VALUE};
 use crate::error::{Error, Result};
-use crate::store::sled_engine::{Change, LARGEST_SMALL_VALUE};
 
 /// No row beside topics has a key that begins so.
 const KIND: u8 = b't';
