@@ -30,17 +30,21 @@
 
 mod applying;
 mod attachments;
+mod claims;
 mod deleted;
 mod load;
 mod members;
 mod names;
 mod number_pool;
 mod owned;
+mod pack;
 mod pages;
 mod queries;
 mod released;
 mod row_log;
 mod topic;
+mod topic_changes;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,7 +52,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::registry::event::{Event, Refusal};
 use crate::registry::rows::{AttachmentNumber, AttachmentRow, ProducerNumber, ProducerRow};
-use crate::registry::values::{MemberId, ProducerId, UnixMillis, is_ephemeral};
+use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 pub use applying::{Applied, Applying, Step};
 use deleted::DeletedChannels;
 pub(crate) use load::Loader;
@@ -225,309 +229,6 @@ impl RegistrationDb {
             Event::Sweep => self.sweep(log)?,
         }
         Ok(Ok(()))
-    }
-
-    fn claim(
-        &mut self,
-        number: AttachmentNumber,
-        topic: &str,
-        channel: Option<&str>,
-        log: &mut RowLog,
-    ) -> std::result::Result<(), Refusal> {
-        let name = self.create_topic(topic, log);
-        let claimed_before = self.attachments.get(&number).is_some_and(|attachment| {
-            let producer = attachment.row.producer;
-            attachment.topics.contains(&name) || self.is_claimed(&name, producer)
-        });
-        let Some(topic) = self.topics.get_mut(&name) else {
-            debug_assert!(false, "{name} has just been created");
-            return Ok(());
-        };
-        if topic
-            .claims
-            .get(&number)
-            .is_some_and(|claim| claim.releasing)
-        {
-            return Err(Refusal::Releasing);
-        }
-        if let Some(attachment) = self.attachments.get(&number)
-            && !topic.released.is_empty()
-        {
-            topic.claimed_again(&name, attachment.row.producer, channel, log);
-            if topic.released.is_empty() {
-                self.given_up.remove(&name);
-            }
-        }
-        if topic.claim(&name, number, log)
-            && let Some(attachment) = self.attachments.get_mut(&number)
-        {
-            attachment.topics.insert(name.clone());
-            if !claimed_before {
-                // Claims that are still being removed do not keep a tombstone.
-                topic.set_tombstone(&name, attachment.row.producer, None, log);
-            }
-        }
-        if let Some(channel) = channel {
-            topic.claim_channel(&name, number, channel, log);
-        }
-        Ok(())
-    }
-
-    /// UNREGISTER: of what this member records, and of what only attachments that are not present
-    /// hold.
-    fn release(
-        &mut self,
-        source: Source,
-        producer: &ProducerId,
-        topic: &str,
-        channel: Option<&str>,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        if let Some(number) = self.attachment_of(source.member, producer) {
-            self.release_claim(number, topic, channel, log)?;
-        }
-        for (member, number) in self.held_without_presence(producer, topic, channel) {
-            self.release_claim(number, topic, channel, log)?;
-            source.note(member, log, || Note::Taken {
-                producer: producer.clone(),
-                name: Some((topic.into(), channel.map(Into::into))),
-            });
-        }
-        self.remember_release(source, producer, topic, channel, log);
-        // As upstream: also if the caller never held it.
-        let Some((name, found)) = self.topics.get_key_value(topic) else {
-            return Ok(());
-        };
-        let name = name.clone();
-        match channel {
-            None if is_ephemeral(topic) && found.claims.is_empty() => {
-                self.remove_topic(&name, log);
-            }
-            Some(channel) if is_ephemeral(channel) && found.channels.get(channel) == Some(&0) => {
-                if let Some(topic) = self.topics.get_mut(&name) {
-                    topic.delete_channel(&name, channel, log);
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// The claims of a name that a release at a present member takes along: those of attachments
-    /// that are not present, unless a present one holds it, too.
-    fn held_without_presence(
-        &self,
-        producer: &ProducerId,
-        topic: &str,
-        channel: Option<&str>,
-    ) -> Vec<(MemberId, AttachmentNumber)> {
-        let Some(topic) = self.topics.get(topic) else {
-            return Vec::new();
-        };
-        let mut held = Vec::new();
-        for (member, number) in self.attachments_of(producer) {
-            if topic.is_claimed_by(number, channel) {
-                if self.is_present(number) {
-                    return Vec::new();
-                }
-                held.push((member, number));
-            }
-        }
-        held
-    }
-
-    fn release_claim(
-        &mut self,
-        number: AttachmentNumber,
-        topic: &str,
-        channel: Option<&str>,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let Some((name, _)) = self.topics.get_key_value(topic) else {
-            return Ok(());
-        };
-        let name = name.clone();
-        match channel {
-            Some(channel) => {
-                if let Some(topic) = self.topics.get_mut(&name)
-                    && topic.is_claimed_by(number, Some(channel))
-                {
-                    topic.release_channel(&name, number, channel, log);
-                    self.forget_release(&name, number, channel, log);
-                }
-            }
-            None => self.release_topic(number, &name, log),
-        }
-        Ok(())
-    }
-
-    /// Removes an attachment's claim of a topic, or begins to.
-    fn release_topic(&mut self, number: AttachmentNumber, name: &Arc<str>, log: &mut RowLog) {
-        let Some(topic) = self.topics.get_mut(name) else {
-            return;
-        };
-        if !topic.claims.contains_key(&number) {
-            return;
-        }
-        let done = topic.release(name, number, log);
-        let empty = topic.claims.is_empty();
-        let Some(attachment) = self.attachments.get_mut(&number) else {
-            debug_assert!(false, "a claim without an attachment");
-            return;
-        };
-        let (producer, leaving) = (attachment.row.producer, attachment.row.leaving);
-        if done {
-            attachment.topics.remove(name);
-            self.releasing.remove(&(name.clone(), number));
-        } else if !leaving {
-            self.releasing.insert((name.clone(), number));
-        }
-        if !self.is_claimed(name, producer)
-            && let Some(topic) = self.topics.get_mut(name)
-        {
-            topic.set_tombstone(name, producer, None, log);
-        }
-        self.forget_releases(name, producer, log);
-        if empty && is_ephemeral(name) {
-            self.remove_topic(name, log);
-        }
-    }
-
-    /// Returns the topic's shared name.
-    fn create_topic(&mut self, name: &str, log: &mut RowLog) -> Arc<str> {
-        if let Some((shared, _)) = self.topics.get_key_value(name) {
-            return shared.clone();
-        }
-        let shared: Arc<str> = name.into();
-        let topic = Topic::create(&shared, log);
-        self.topics.insert(shared.clone(), topic);
-        shared
-    }
-
-    fn delete_topic(&mut self, source: Source, name: &str, log: &mut RowLog) {
-        let holders = self.holders(source, name, None);
-        source.note_own(log, || Note::Deleted {
-            topic: name.into(),
-            channel: None,
-            holders,
-        });
-        if let Some((name, _)) = self.topics.get_key_value(name) {
-            let name = name.clone();
-            self.remove_topic(&name, log);
-        }
-    }
-
-    /// Costs the same for any number of channels.
-    fn remove_topic(&mut self, name: &Arc<str>, log: &mut RowLog) {
-        let Some(topic) = self.topics.remove(name) else {
-            return;
-        };
-        log.state_hash = log.state_hash.wrapping_sub(topic.hash);
-        let signed = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
-        log.channels -= signed(topic.channels.len());
-        for (number, claim) in &topic.claims {
-            log.claims -= signed(1 + claim.len());
-            if let Some(attachment) = self.attachments.get_mut(number) {
-                attachment.topics.remove(name);
-            }
-            if claim.releasing {
-                self.releasing.remove(&(name.clone(), *number));
-            }
-        }
-        self.given_up.remove(name);
-        log.topic(name, false);
-        log.discard_topic(topic);
-    }
-
-    fn delete_channel(
-        &mut self,
-        source: Source,
-        topic_name: &str,
-        channel: &str,
-        log: &mut RowLog,
-    ) -> Result<std::result::Result<(), Refusal>> {
-        let holders = self.holders(source, topic_name, Some(channel));
-        let found = self
-            .topics
-            .get_key_value(topic_name)
-            .filter(|(_, topic)| topic.channels.contains_key(channel));
-        let Some((name, _)) = found else {
-            // Whoever asks all members one after the other finds it gone at the second.
-            let just_deleted =
-                self.deleted
-                    .asked_again(topic_name, channel, source.member, source.at, log)?;
-            return Ok(match just_deleted {
-                true => Ok(()),
-                false => Err(Refusal::ChannelNotFound),
-            });
-        };
-        let name = name.clone();
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.delete_channel(&name, channel, log);
-            self.forget_channel(&name, channel, log);
-        }
-        source.note_own(log, || Note::Deleted {
-            topic: topic_name.into(),
-            channel: Some(channel.into()),
-            holders,
-        });
-        let (member, at) = (source.member, source.at);
-        self.deleted.insert(topic_name, channel, member, at, log)?;
-        Ok(Ok(()))
-    }
-
-    /// The producers that claim a name at the member that notes are for.
-    fn holders(&self, source: Source, topic: &str, channel: Option<&str>) -> Vec<ProducerId> {
-        let (Some(member), Some(topic)) = (source.noted, self.topics.get(topic)) else {
-            return Vec::new();
-        };
-        let claims = topic.claims.iter();
-        let claims = claims.filter(|(_, claim)| channel.is_none_or(|channel| claim.has(channel)));
-        let attachments = claims.filter_map(|(number, _)| self.attachments.get(number));
-        let own = attachments.filter(|attachment| attachment.row.member == member);
-        own.filter_map(|attachment| self.producers.get(&attachment.row.producer))
-            .map(|producer| producer.row.id.clone())
-            .collect()
-    }
-
-    fn tombstone(&mut self, topic: &str, node: &str, at: UnixMillis, log: &mut RowLog) {
-        let Some((name, topic)) = self.topics.get_key_value(topic) else {
-            return;
-        };
-        let name = name.clone();
-        let claimants = topic.claims.keys();
-        let producers: BTreeSet<ProducerNumber> = claimants
-            .filter_map(|number| self.attachments.get(number))
-            .filter(|attachment| !attachment.row.leaving)
-            .map(|attachment| attachment.row.producer)
-            .filter(|number| self.is_node(*number, node))
-            .collect();
-        if let Some(topic) = self.topics.get_mut(&name) {
-            for number in producers {
-                topic.set_tombstone(&name, number, Some(at), log);
-            }
-        }
-    }
-
-    /// Whether upstream's form in tombstone requests, `broadcast_address:http_port`, means this
-    /// producer.
-    fn is_node(&self, number: ProducerNumber, node: &str) -> bool {
-        let Some(producer) = self.producers.get(&number) else {
-            return false;
-        };
-        let port = node
-            .strip_prefix(producer.row.id.broadcast_address.as_str())
-            .and_then(|rest| rest.strip_prefix(':'));
-        port.is_some_and(|port| {
-            let attachments = producer.attachments.values();
-            let mut attachments = attachments.filter_map(|number| self.attachments.get(number));
-            attachments.any(|attachment| attachment.row.info.http_port.to_string() == port)
-        })
-    }
-
-    /// Whether an attachment of the producer that counts claims the topic.
-    fn is_claimed(&self, topic: &str, producer: ProducerNumber) -> bool {
-        self.is_name_claimed(topic, producer, None)
     }
 }
 

@@ -4,21 +4,19 @@
 //! by a zero byte (no valid name contains one) and numbers are big-endian, so that
 //! bytes sort as the values do. The sum of all row hashes is the state hash.
 
+mod key;
+mod topic_fact;
+
 use serde::{Deserialize, Serialize};
 
+use super::event::Refusal;
+pub use super::values::{AttachmentNumber, ProducerNumber};
+use super::values::{MemberId, PeerInfo, ProducerId, UnixMillis};
 use crate::encoding::{decode, encode};
-use crate::error::{Error, Result};
-use crate::registry::event::Refusal;
-use crate::registry::values::{MemberId, PeerInfo, ProducerId, UnixMillis};
-
-/// A producer's number: the smallest one free when it first attached, so it is the same at
-/// every member.
-pub type ProducerNumber = u32;
-
-/// An attachment's number, given in the same way. It stands for (producer, member) in the many
-/// claim rows, and for one attachment only: one that is made after a detach has another number
-/// while claims of the old one are still being removed.
-pub type AttachmentNumber = u32;
+use crate::error::Result;
+use key::{KeyReader, KeyWriter, bad_key};
+pub(crate) use topic_fact::TopicFact;
+pub use topic_fact::row_hash;
 
 /// A row that belongs to no topic, as it is written: `None` deletes the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,8 +185,7 @@ impl Row {
     /// # Errors
     /// [`Error::Encoding`] if key or value is not one that this module writes.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Row> {
-        let (&kind, rest) = key.split_first().ok_or_else(|| bad_key(key))?;
-        let mut reader = KeyReader { key, rest };
+        let (kind, mut reader) = KeyReader::new(key)?;
         let no_value = || match value {
             [] => Ok(()),
             _ => Err(bad_key(key)),
@@ -228,160 +225,7 @@ impl Row {
         if matches!(kind, b't' | b'c' | b'r') {
             no_value()?;
         }
-        if !reader.rest.is_empty() {
-            return Err(bad_key(key));
-        }
+        reader.finish()?;
         Ok(row)
-    }
-}
-
-/// One fact below a topic, without copies of its names: there are millions of them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum TopicFact<'a> {
-    Topic,
-    Channel(&'a str),
-    Claim(AttachmentNumber, bool),
-    ChannelClaim(&'a str, AttachmentNumber),
-    Tombstone(ProducerNumber, UnixMillis),
-    Released(ProducerNumber, Option<&'a str>, UnixMillis),
-}
-
-impl TopicFact<'_> {
-    fn key(self, topic: &str) -> Vec<u8> {
-        let mut key = Vec::new();
-        self.write_key(topic, &mut key);
-        key
-    }
-
-    /// Replaces what is in `key`.
-    fn write_key(self, topic: &str, key: &mut Vec<u8>) {
-        key.clear();
-        let mut writer = KeyWriter(std::mem::take(key));
-        writer = match self {
-            TopicFact::Topic => writer.kind(b't').name(topic),
-            TopicFact::Channel(channel) => writer.kind(b'c').name(topic).name(channel),
-            TopicFact::Claim(number, _) => writer.kind(b'q').name(topic).u32(number),
-            TopicFact::ChannelClaim(channel, number) => {
-                writer.kind(b'r').name(topic).name(channel).u32(number)
-            }
-            TopicFact::Tombstone(number, _) => writer.kind(b'x').name(topic).u32(number),
-            TopicFact::Released(number, None, _) => writer.kind(b'u').name(topic).u32(number),
-            TopicFact::Released(number, Some(channel), _) => {
-                writer.kind(b'v').name(topic).name(channel).u32(number)
-            }
-        };
-        *key = writer.done();
-    }
-
-    fn value(self) -> Vec<u8> {
-        match self {
-            TopicFact::Claim(_, true) => vec![1],
-            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
-                at.to_be_bytes().to_vec()
-            }
-            TopicFact::Topic
-            | TopicFact::Channel(_)
-            | TopicFact::Claim(_, false)
-            | TopicFact::ChannelClaim(..) => Vec::new(),
-        }
-    }
-
-    /// What [`row_hash`] gives for its row; `scratch` is overwritten.
-    pub(crate) fn hash(self, topic: &str, scratch: &mut Vec<u8>) -> u128 {
-        self.write_key(topic, scratch);
-        match self {
-            TopicFact::Claim(_, true) => row_hash(scratch, &[1]),
-            TopicFact::Tombstone(_, at) | TopicFact::Released(_, _, at) => {
-                row_hash(scratch, &at.to_be_bytes())
-            }
-            TopicFact::Topic
-            | TopicFact::Channel(_)
-            | TopicFact::Claim(_, false)
-            | TopicFact::ChannelClaim(..) => row_hash(scratch, &[]),
-        }
-    }
-}
-
-/// The share of one row in the state hash.
-///
-/// XXH3 with 128 bits (a fixed, published function) over the key's length, the key and the value.
-pub fn row_hash(key: &[u8], value: &[u8]) -> u128 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(&(key.len() as u64).to_be_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    hasher.digest128()
-}
-
-fn bad_key(key: &[u8]) -> Error {
-    Error::Encoding {
-        what: "a registry row",
-        reason: format!("no row has the key {}", key.escape_ascii()),
-    }
-}
-
-struct KeyWriter(Vec<u8>);
-
-impl KeyWriter {
-    fn new(kind: u8) -> Self {
-        KeyWriter(vec![kind])
-    }
-
-    fn kind(mut self, kind: u8) -> Self {
-        self.0.push(kind);
-        self
-    }
-
-    fn name(mut self, name: &str) -> Self {
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.push(0);
-        self
-    }
-
-    fn u32(mut self, number: u32) -> Self {
-        self.0.extend_from_slice(&number.to_be_bytes());
-        self
-    }
-
-    fn u64(mut self, number: u64) -> Self {
-        self.0.extend_from_slice(&number.to_be_bytes());
-        self
-    }
-
-    fn done(self) -> Vec<u8> {
-        self.0
-    }
-}
-
-struct KeyReader<'a> {
-    key: &'a [u8],
-    rest: &'a [u8],
-}
-
-impl KeyReader<'_> {
-    fn name(&mut self) -> Result<String> {
-        let end = self.rest.iter().position(|byte| *byte == 0);
-        let (name, rest) = end
-            .map(|end| (&self.rest[..end], &self.rest[end + 1..]))
-            .ok_or_else(|| bad_key(self.key))?;
-        self.rest = rest;
-        String::from_utf8(name.to_vec()).map_err(|_| bad_key(self.key))
-    }
-
-    fn u32(&mut self) -> Result<u32> {
-        self.number().map(u32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Result<u64> {
-        self.number().map(u64::from_be_bytes)
-    }
-
-    fn number<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (number, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or_else(|| bad_key(self.key))?;
-        self.rest = rest;
-        Ok(*number)
     }
 }

@@ -12,6 +12,15 @@ pub type MemberId = u64;
 /// Milliseconds since the Unix epoch by the cluster's clock, stamped by whoever proposed the event.
 pub type UnixMillis = u64;
 
+/// A producer's number: the smallest one free when it first attached, so it is the same at
+/// every member.
+pub type ProducerNumber = u32;
+
+/// An attachment's number, given in the same way. It stands for (producer, member) in the many
+/// claim rows, and for one attachment only: one that is made after a detach has another number
+/// while claims of the old one are still being removed.
+pub type AttachmentNumber = u32;
+
 /// The end of a name that marks a topic or channel as ephemeral (`nsqlookupd` and `nsqd` alike).
 const EPHEMERAL_SUFFIX: &str = "#ephemeral";
 

@@ -11,6 +11,7 @@
 //! log may purge has to be written first ([`RegistrationStore::write`]); it deletes nothing before
 //! a sync.
 
+mod generation;
 mod sled_engine;
 mod sweeper;
 mod topic_pieces;
@@ -24,6 +25,7 @@ use crate::disk::write_gate::WriteGate;
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::registry::db::{Change as RegistryChange, Loader, RegistrationDb};
+use generation::{Generation, HEAD_KEY, head, number_of};
 use sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
 use topic_pieces::Assembly;
@@ -32,20 +34,10 @@ use unwritten::{Since, Taken, Unwritten};
 /// The folder of the tables in the data path.
 pub(crate) const FOLDER: &str = sled_engine::FOLDER;
 
-/// How far was applied and what came out. No row's key begins with this letter.
-const HEAD_KEY: &[u8] = b"h";
-
 /// Which generation counts.
 const CURRENT_KEY: &[u8] = b"generation";
 
 const SNAPSHOT_KEY: &[u8] = b"snapshot";
-
-/// A generation's table is named so, then its number.
-const TABLE_PREFIX: &str = "registrations-";
-
-/// A batch holds up everyone else who writes, so an installation takes small ones.
-const BATCH_VALUES: usize = 256;
-const BATCH_BYTES: usize = 256 << 10;
 
 /// The registry on disk. A clone is another handle on the same.
 #[derive(Clone)]
@@ -64,11 +56,6 @@ struct Current {
     unwritten: Unwritten,
     /// Whether generations may be lying about that nobody needs.
     sweep: bool,
-}
-
-struct Generation {
-    number: u64,
-    rows: Table,
 }
 
 /// A registry as it was read from disk.
@@ -190,7 +177,9 @@ impl RegistrationStore {
     pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
         let inner = &*self.0;
         let mut current = inner.current();
-        let next = inner.write_generation(&current, db, mark)?;
+        let next = Generation::create(&inner.engine)?;
+        next.fill(db, mark)?;
+        inner.engine.sync()?;
         current.unwritten = Unwritten::default();
         inner.set_current(&mut current, next)?;
         inner.engine.sync()?;
@@ -271,59 +260,13 @@ impl Inner {
         match &current.generation {
             Some(generation) => generation.rows.batch(batch)?,
             None => {
-                let first = self.next_generation(current)?;
+                let first = Generation::create(&self.engine)?;
                 first.rows.batch(batch)?;
                 // Second: what is the current generation must have its head.
                 self.set_current(current, first)?;
             }
         }
         Ok(())
-    }
-
-    /// A generation that nobody has written to, not even an interrupted installation.
-    fn next_generation(&self, current: &Current) -> Result<Generation> {
-        let names = self.engine.table_names();
-        let used = names.iter().filter_map(|name| number_of(name));
-        let last = used
-            .chain(current.generation.as_ref().map(|current| current.number))
-            .max();
-        Generation::open(&self.engine, last.map_or(1, |last| last + 1))
-    }
-
-    /// Writes the registry to a new generation and makes it durable.
-    fn write_generation(
-        &self,
-        current: &Current,
-        db: &RegistrationDb,
-        mark: &[u8],
-    ) -> Result<Generation> {
-        let next = self.next_generation(current)?;
-        let mut batch: Vec<Change> = Vec::new();
-        let mut bytes = 0;
-        let mut add = |changes: &mut Vec<Change>| {
-            let lengths = changes
-                .iter()
-                .map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len));
-            bytes += lengths.sum::<usize>();
-            batch.append(changes);
-            if batch.len() < BATCH_VALUES && bytes < BATCH_BYTES {
-                return Ok(());
-            }
-            bytes = 0;
-            next.rows.batch(batch.drain(..))
-        };
-        for row in db.rows_beside_topics() {
-            add(&mut vec![(row.key(), Some(row.value()?))])?;
-        }
-        for topic in db.topics() {
-            let mut pieces = Vec::new();
-            topic_pieces::replace(topic, None, db.pack(topic)?.as_deref(), &mut pieces);
-            add(&mut pieces)?;
-        }
-        batch.push(head(mark, db.state_hash())?);
-        next.rows.batch(batch)?;
-        self.engine.sync()?;
-        Ok(next)
     }
 
     fn set_current(&self, current: &mut Current, generation: Generation) -> Result<()> {
@@ -348,29 +291,12 @@ impl Inner {
     }
 }
 
-impl Generation {
-    fn open(engine: &Engine, number: u64) -> Result<Generation> {
-        let rows = engine.table(&format!("{TABLE_PREFIX}{number}"))?;
-        Ok(Generation { number, rows })
-    }
-}
-
-/// The generation that a table of this name holds.
-fn number_of(name: &str) -> Option<u64> {
-    name.strip_prefix(TABLE_PREFIX)?.parse().ok()
-}
-
 /// What a registry is encoded in is checked on its own only when it is loaded.
 fn in_registry(data_path: &Path, error: Error) -> Error {
     match error {
         Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),
         other => other,
     }
-}
-
-fn head(mark: &[u8], state_hash: u128) -> Result<Change> {
-    let head = encode("the registry's head", &(mark, state_hash))?;
-    Ok((HEAD_KEY.to_vec(), Some(seal(HEAD_KEY, &head))))
 }
 
 fn read_sealed(data_path: &Path, table: &Table, key: &[u8]) -> Result<Option<Vec<u8>>> {

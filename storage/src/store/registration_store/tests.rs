@@ -68,15 +68,14 @@ fn an_interrupted_installation_changes_nothing() {
     install(&store, 3);
     // All of it is written, but for the one write that makes it count; and another half.
     let db = registry(1000);
-    store
-        .0
-        .write_generation(&store.0.current(), &db, b"new")
-        .unwrap();
-    let half = store.0.next_generation(&store.0.current()).unwrap();
+    let whole = Generation::create(&store.0.engine).unwrap();
+    whole.fill(&db, b"new").unwrap();
+    store.0.engine.sync().unwrap();
+    let half = Generation::create(&store.0.engine).unwrap();
     for row in db.rows_beside_topics() {
         half.rows.insert(&row.key(), row.value().unwrap()).unwrap();
     }
-    drop((half, store, opened));
+    drop((whole, half, store, opened));
 
     let opened = Store::open(folder.path()).unwrap();
     let store = opened.registrations();
@@ -94,7 +93,7 @@ fn leftovers_go_with_the_first_write() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Store::open(folder.path()).unwrap();
     let store = opened.registrations();
-    let leftover = store.0.next_generation(&store.0.current()).unwrap();
+    let leftover = Generation::create(&store.0.engine).unwrap();
     leftover.rows.insert(b"t", vec![1]).unwrap();
     assert!(store.load().unwrap().is_none());
     let db = RegistrationDb::new();

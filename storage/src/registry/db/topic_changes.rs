@@ -1,0 +1,258 @@
+//! Changes of one topic, each with what it does to the state hash and the counts.
+
+use std::sync::Arc;
+
+use super::row_log::RowLog;
+use super::topic::{Released, Topic, TopicClaim};
+use crate::registry::rows::{AttachmentNumber, ProducerNumber, TopicFact};
+use crate::registry::values::{UnixMillis, is_ephemeral};
+
+impl Topic {
+    pub(super) fn create(name: &Arc<str>, log: &mut RowLog) -> Topic {
+        let mut topic = Topic::default();
+        topic.add(name, TopicFact::Topic, log);
+        log.topic(name, true);
+        topic
+    }
+
+    pub(super) fn create_channel(
+        &mut self,
+        name: &Arc<str>,
+        channel: &str,
+        log: &mut RowLog,
+    ) -> Arc<str> {
+        if let Some((shared, _)) = self.channels.get_key_value(channel) {
+            return shared.clone();
+        }
+        let shared: Arc<str> = channel.into();
+        self.add(name, TopicFact::Channel(channel), log);
+        self.channels.insert(shared.clone(), 0);
+        log.channels += 1;
+        log.topic(name, false);
+        shared
+    }
+
+    /// Whether the claim of the topic is new.
+    pub(super) fn claim(
+        &mut self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        log: &mut RowLog,
+    ) -> bool {
+        if self.claims.contains_key(&number) {
+            return false;
+        }
+        self.add(name, TopicFact::Claim(number, false), log);
+        self.claims.insert(number, TopicClaim::default());
+        log.claims += 1;
+        log.topic(name, false);
+        true
+    }
+
+    /// The topic is claimed by the attachment already.
+    pub(super) fn claim_channel(
+        &mut self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        channel: &str,
+        log: &mut RowLog,
+    ) {
+        let shared = self.create_channel(name, channel, log);
+        let Some(claim) = self.claims.get_mut(&number) else {
+            debug_assert!(false, "{channel} is claimed without its topic {name}");
+            return;
+        };
+        if claim.has(channel) {
+            return;
+        }
+        claim.names_mut(channel).insert(shared, |channel| {
+            log.hash_of(name, TopicFact::ChannelClaim(channel, number))
+        });
+        self.add(name, TopicFact::ChannelClaim(channel, number), log);
+        if let Some(count) = self.channels.get_mut(channel)
+            && is_ephemeral(channel)
+        {
+            *count += 1;
+        }
+        log.claims += 1;
+        log.topic(name, false);
+    }
+
+    /// An ephemeral channel without claims goes, also if this attachment never claimed it.
+    pub(super) fn release_channel(
+        &mut self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        channel: &str,
+        log: &mut RowLog,
+    ) {
+        let mut released = false;
+        if let Some(claim) = self.claims.get_mut(&number)
+            && claim.has(channel)
+        {
+            released = claim.names_mut(channel).remove(channel, |channel| {
+                log.hash_of(name, TopicFact::ChannelClaim(channel, number))
+            });
+        }
+        if released {
+            self.subtract(name, TopicFact::ChannelClaim(channel, number), log);
+            log.claims -= 1;
+            log.topic(name, false);
+        }
+        if is_ephemeral(channel) {
+            self.release_ephemeral(name, channel, u32::from(released), log);
+        }
+    }
+
+    /// The attachment's claim goes with all claims of channels; `false` if only some of it could
+    /// go in this step, and the rest no longer counts.
+    pub(super) fn release(
+        &mut self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        log: &mut RowLog,
+    ) -> bool {
+        while let Some(channel) = self.first_ephemeral(number) {
+            if !log.has_room() {
+                self.mark_releasing(name, number, log);
+                return false;
+            }
+            self.release_channel(name, number, &channel, log);
+        }
+        let Some(claim) = self.claims.remove(&number) else {
+            return true;
+        };
+        let channels = claim
+            .lasting
+            .sum(|channel| log.fact(name, TopicFact::ChannelClaim(channel, number)));
+        self.hash = self.hash.wrapping_sub(channels);
+        log.state_hash = log.state_hash.wrapping_sub(channels);
+        self.subtract(name, TopicFact::Claim(number, claim.releasing), log);
+        log.claims -= 1 + isize::try_from(claim.lasting.len()).unwrap_or(isize::MAX);
+        log.topic(name, false);
+        log.discard_claim(claim);
+        true
+    }
+
+    /// The channel goes with all claims of it.
+    pub(super) fn delete_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {
+        let holders: Vec<AttachmentNumber> = self
+            .claims
+            .iter()
+            .filter(|(_, claim)| claim.has(channel))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in holders {
+            if let Some(claim) = self.claims.get_mut(&number) {
+                claim.names_mut(channel).remove(channel, |channel| {
+                    log.hash_of(name, TopicFact::ChannelClaim(channel, number))
+                });
+            }
+            self.subtract(name, TopicFact::ChannelClaim(channel, number), log);
+            log.claims -= 1;
+        }
+        self.remove_channel(name, channel, log);
+    }
+
+    pub(super) fn set_tombstone(
+        &mut self,
+        name: &Arc<str>,
+        number: ProducerNumber,
+        at: Option<UnixMillis>,
+        log: &mut RowLog,
+    ) {
+        let old = match at {
+            Some(at) => self.tombstones.insert(number, at),
+            None => self.tombstones.remove(&number),
+        };
+        if let Some(old) = old {
+            self.subtract(name, TopicFact::Tombstone(number, old), log);
+        }
+        if let Some(at) = at {
+            self.add(name, TopicFact::Tombstone(number, at), log);
+        }
+        if old != at {
+            log.topic(name, false);
+        }
+    }
+
+    /// Remembers, or forgets, that a producer gave up a name.
+    pub(super) fn set_released(
+        &mut self,
+        name: &Arc<str>,
+        released: &Released,
+        at: Option<UnixMillis>,
+        log: &mut RowLog,
+    ) {
+        let (number, channel) = (released.0, released.1.as_deref());
+        let old = match at {
+            Some(at) => self.released.insert(released.clone(), at),
+            None => self.released.remove(released),
+        };
+        if let Some(old) = old {
+            self.subtract(name, TopicFact::Released(number, channel, old), log);
+        }
+        if let Some(at) = at {
+            self.add(name, TopicFact::Released(number, channel, at), log);
+        }
+        if old != at {
+            log.topic(name, false);
+        }
+    }
+
+    fn mark_releasing(&mut self, name: &Arc<str>, number: AttachmentNumber, log: &mut RowLog) {
+        let Some(claim) = self.claims.get_mut(&number) else {
+            return;
+        };
+        if !std::mem::replace(&mut claim.releasing, true) {
+            self.subtract(name, TopicFact::Claim(number, false), log);
+            self.add(name, TopicFact::Claim(number, true), log);
+            log.topic(name, false);
+        }
+    }
+
+    fn first_ephemeral(&self, number: AttachmentNumber) -> Option<Arc<str>> {
+        let claim = self.claims.get(&number)?;
+        claim.ephemeral()?.first().cloned()
+    }
+
+    fn release_ephemeral(
+        &mut self,
+        name: &Arc<str>,
+        channel: &str,
+        released: u32,
+        log: &mut RowLog,
+    ) {
+        let Some(count) = self.channels.get_mut(channel) else {
+            return;
+        };
+        debug_assert!(
+            *count >= released,
+            "claims of {name}/{channel} are miscounted"
+        );
+        *count = count.saturating_sub(released);
+        if *count == 0 {
+            self.remove_channel(name, channel, log);
+        }
+    }
+
+    fn remove_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {
+        if self.channels.remove(channel).is_some() {
+            self.subtract(name, TopicFact::Channel(channel), log);
+            log.channels -= 1;
+            log.topic(name, false);
+        }
+    }
+
+    fn add(&mut self, name: &str, fact: TopicFact<'_>, log: &mut RowLog) {
+        let hash = log.fact(name, fact);
+        self.hash = self.hash.wrapping_add(hash);
+        log.state_hash = log.state_hash.wrapping_add(hash);
+    }
+
+    fn subtract(&mut self, name: &str, fact: TopicFact<'_>, log: &mut RowLog) {
+        let hash = log.fact(name, fact);
+        self.hash = self.hash.wrapping_sub(hash);
+        log.state_hash = log.state_hash.wrapping_sub(hash);
+    }
+}
