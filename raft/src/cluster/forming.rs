@@ -1,7 +1,7 @@
-//! How a member with an empty data path becomes part of a cluster.
+//! Forms a cluster, or joins one, with an empty data path.
 //!
 //! With `--initial-cluster`, exactly one member (the first by name) forms the cluster, and only
-//! when every listed member is there and none belongs to a cluster yet. The members' instances
+//! when every listed member answers and none belongs to a cluster yet. The members' instances
 //! are part of the first membership. So a member that lost its disk, started again with the same
 //! flags, finds a cluster that knows another instance by its name: it joins under a new Raft id
 //! and replaces what it was. (Raft breaks if a voter forgets its votes and keeps its id.)
@@ -18,19 +18,19 @@ use crate::peer::client::{CallError, PeerClient};
 use crate::peer::message::{Declined, FormedCluster, Hello, HelloAnswer, Join, JoinAnswer};
 use crate::types::{PeerNode, Raft};
 
-/// Between two attempts to find the others.
+/// Interval between attempts to reach the others.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Between two lines in the log that say who is missing.
+/// Interval between log lines that name the missing members.
 const REMIND: Duration = Duration::from_secs(5);
 
-/// For one question to one peer.
+/// Deadline for a question to one peer.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// For a change of the membership.
+/// Deadline for a change of the membership.
 const CHANGE: Duration = Duration::from_secs(15);
 
-/// What the others said, by name.
+/// The answers of the others, by name.
 type Answers = BTreeMap<String, std::result::Result<HelloAnswer, CallError>>;
 
 /// A cluster of one, formed here and now.
@@ -47,7 +47,7 @@ pub(crate) fn alone(me: PeerNode) -> OwnMembership {
 ///
 /// # Errors
 /// [`Error::Membership`] if the members were started with different lists, an address leads to
-/// somebody else, or our name belongs to a living member.
+/// another member, or our name belongs to a living member.
 pub(crate) async fn with_others(
     me: &Hello,
     address: &str,
@@ -60,7 +60,10 @@ pub(crate) async fn with_others(
             let Ok(answer) = answer else { continue };
             check_name(name, answer)?;
             let Some(formed) = &answer.formed else {
-                check_list(name, me, answer)?;
+                // A member of a cluster may have been started with any list since.
+                if answer.belongs_to.is_none() {
+                    check_list(name, me, answer)?;
+                }
                 continue;
             };
             if let Some(own) = place_in(formed, me) {
@@ -100,7 +103,7 @@ pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNo
     match raft.initialize(founding.clone()).await {
         Ok(()) => {
             let names: Vec<_> = founding.values().map(|node| node.name.as_str()).collect();
-            tracing::info!(members = ?names, "formed a new cluster");
+            tracing::info!(members = names.join(", "), "formed a new cluster");
             Ok(())
         }
         Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
@@ -108,7 +111,7 @@ pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNo
     }
 }
 
-/// Who does not answer, where that was tried, and why not.
+/// The members that do not answer, with their addresses and the reasons.
 fn missing(me: &Hello, answers: &Answers) -> String {
     let missing = me.initial.iter().filter_map(|(name, address)| {
         let why = match answers.get(name)? {
@@ -139,7 +142,7 @@ async fn ask_all(me: &Hello, peers: &PeerClient) -> Answers {
     questions.join_all().await.into_iter().collect()
 }
 
-/// Our place, if the cluster was formed with this very instance.
+/// Our place, if the cluster was formed with this instance.
 fn place_in(formed: &FormedCluster, me: &Hello) -> Option<OwnMembership> {
     let (id, _) = formed
         .members
@@ -182,13 +185,13 @@ async fn join(
             Err(Error::Membership(taken.to_string()))
         }
         Err(error) => {
-            tracing::info!(%error, "not admitted yet");
+            tracing::info!(%error, "waiting to be admitted");
             Ok(None)
         }
     }
 }
 
-/// Ids by the order of the names, the same at whichever member computes them.
+/// Ids follow the order of the names, so every member would compute the same ones.
 fn found(me: &Hello, others: &[&HelloAnswer]) -> OwnMembership {
     let instance = |name: &str| {
         let other = others.iter().find(|answer| answer.me.name == name);
@@ -229,8 +232,8 @@ fn check_list(name: &str, me: &Hello, answer: &HelloAnswer) -> Result<()> {
     )))
 }
 
-/// A cluster whose members are elsewhere than in our list is somebody else's: one wrong address
-/// must not make us a member of it.
+/// Refuses a cluster whose members have other addresses than in our list: one wrong address must not
+/// make us a member of another cluster.
 fn check_addresses(me: &Hello, formed: &FormedCluster) -> Result<()> {
     for (name, address) in me.initial.iter().filter(|(name, _)| *name != me.name) {
         let known = formed.members.iter().find(|(_, node)| node.name == *name);
@@ -246,3 +249,6 @@ fn check_addresses(me: &Hello, formed: &FormedCluster) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,6 +90,11 @@ impl View {
         self.with_membership(|membership| membership.membership().get_node(&id).cloned())
     }
 
+    /// Whether this is a member.
+    pub(crate) fn knows(&self, id: MemberId) -> bool {
+        self.with_membership(|membership| membership.membership().get_node(&id).is_some())
+    }
+
     /// All members, learners included.
     pub(crate) fn nodes(&self) -> BTreeMap<MemberId, PeerNode> {
         self.with_membership(|membership| {
@@ -146,7 +151,7 @@ impl View {
         let another = |leader: Option<MemberId>| leader.is_some() && leader != than;
         let found = metrics.wait_for(|metrics| another(metrics.current_leader));
         if found.await.is_err() {
-            // Raft has ended; whoever waits is ended by that.
+            // Raft has ended, and with it everything that waits here.
             std::future::pending::<()>().await;
         }
     }

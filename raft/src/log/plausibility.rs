@@ -5,6 +5,7 @@
 //! start. So what contradicts this member's own applied log is turned away before openraft sees it.
 
 use openraft::raft::AppendEntriesRequest;
+use raftlookupd_storage::registration::MemberId;
 
 use crate::types::{LogId, SnapshotMeta, TypeConfig, Vote};
 
@@ -23,6 +24,12 @@ pub(crate) enum Implausible {
         /// The one known here.
         ours: u64,
     },
+    /// It speaks for another member than the one that has sent it.
+    #[error("it speaks for member {id}, which has not sent it")]
+    OtherSender {
+        /// The member.
+        id: MemberId,
+    },
     /// It has another entry in the place of one that is applied here.
     #[error("it has entry {index} of term {term}, which contradicts what is applied here")]
     Contradiction {
@@ -33,12 +40,15 @@ pub(crate) enum Implausible {
     },
 }
 
-/// Checks the term of any message.
+/// Checks the term of any message of a leader or candidate, and that it was sent by that.
 ///
 /// # Errors
-/// [`Implausible::Term`].
-pub(crate) fn check_term(vote: &Vote, ours: u64) -> Result<(), Implausible> {
-    let term = vote.leader_id.term;
+/// [`Implausible::OtherSender`], [`Implausible::Term`].
+pub(crate) fn check_vote(vote: &Vote, from: MemberId, ours: u64) -> Result<(), Implausible> {
+    let (term, id) = (vote.leader_id.term, vote.leader_id.node_id);
+    if id != from {
+        return Err(Implausible::OtherSender { id });
+    }
     match term.saturating_sub(ours) > MOST_TERMS_AHEAD {
         true => Err(Implausible::Term { term, ours }),
         false => Ok(()),
@@ -124,11 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn terms() {
-        let ahead = |ahead: u64| check_term(&Vote::new(7 + ahead, 2), 7).is_ok();
+    fn votes() {
+        let ahead = |ahead: u64| check_vote(&Vote::new(7 + ahead, 2), 2, 7).is_ok();
         assert!(ahead(0) && ahead(1) && ahead(1_000_000_000));
         assert!(!ahead(MOST_TERMS_AHEAD + 1) && !ahead(u64::MAX - 7));
-        assert_eq!(check_term(&Vote::new(1, 2), u64::MAX), Ok(()));
+        assert_eq!(check_vote(&Vote::new(1, 2), 2, u64::MAX), Ok(()));
+        let other = Err(Implausible::OtherSender { id: 2 });
+        assert_eq!(check_vote(&Vote::new(7, 2), 3, 7), other);
     }
 
     #[test]

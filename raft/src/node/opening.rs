@@ -24,8 +24,11 @@ use crate::peer::server::Server;
 use crate::types::PeerNode;
 
 /// One part in so many of the connections to the peer port is for those that are not known as
-/// members; a member needs a handful.
+/// members, and at least [`FEWEST_GUESTS`].
 const GUESTS: usize = 4;
+
+/// Members begin as guests, too, and ask each other who they are while a cluster forms.
+const FEWEST_GUESTS: usize = 8;
 
 /// A member that has read its data path, and may not belong to a cluster yet.
 pub(crate) struct Opened {
@@ -60,7 +63,7 @@ pub(crate) struct Settings {
 }
 
 impl Opened {
-    /// Opens the data path. From here on peers are told who this is.
+    /// Opens the data path. From here on peers can ask who this is.
     ///
     /// # Errors
     /// [`Error::Storage`] if the data path cannot be used, [`Error::Membership`] if it belongs to
@@ -83,7 +86,7 @@ impl Opened {
         let server = Server::new(PeerService::new(me.clone(), hello.clone()));
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let listener = into_tokio(config.peer_listener)?;
-        let guests = (config.most_peer_connections / GUESTS).max(1);
+        let guests = (config.most_peer_connections / GUESTS).max(FEWEST_GUESTS);
         tasks.spawn(server.clone().serve(listener, guests, stop.clone()));
         let base = Base {
             settings: Settings {

@@ -12,7 +12,7 @@ use raftlookupd_storage::registration::MemberId;
 use crate::cluster::leader_contact::LeaderContact;
 use crate::cluster::view::View;
 use crate::log::log_store::LogStore;
-use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_term};
+use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_vote};
 use crate::log::registry_state::RegistryState;
 use crate::members::membership::Membership;
 use crate::peer::handshake::{Introduction, Me, Party, Refusal, Sender};
@@ -91,21 +91,24 @@ impl PeerService {
     }
 
     /// One line for a message that no correct member sends.
-    fn refuse(&self, from: MemberId, implausible: Implausible) -> Declined {
+    fn refuse(&self, running: &Running, from: MemberId, implausible: Implausible) -> Declined {
         let reason = implausible.to_string();
-        if self.refusals.allows(&format!("{from}"), Instant::now()) {
-            tracing::error!(from, reason, "refused a message of a peer");
+        if self.refusals.allows(&from.to_string(), Instant::now()) {
+            let peer = running.name(from);
+            tracing::error!(peer, reason, "refused a message of a peer");
         }
         Declined::Refused(reason)
     }
 
     async fn answer_member(&self, from: MemberId, request: Request) -> Reply<Response> {
         let running = self.running()?;
-        running.keep_alives.received(from);
-        let refuse = |implausible| self.refuse(from, implausible);
+        if running.view.knows(from) {
+            running.keep_alives.received(from);
+        }
+        let refuse = |implausible| self.refuse(running, from, implausible);
         Ok(match request {
             Request::Append(request) => {
-                running.check(&request.vote).map_err(refuse)?;
+                running.check(from, &request.vote).map_err(refuse)?;
                 running.check_entries(&request).map_err(refuse)?;
                 Response::Append(running.append(request).await?)
             }
@@ -116,13 +119,13 @@ impl PeerService {
                 Response::Submit(running.proposer.submit(batch).await?)
             }
             Request::Snapshot(request) => {
-                running.check(&request.vote).map_err(refuse)?;
+                running.check(from, &request.vote).map_err(refuse)?;
                 let applied = running.state.applied_log_id();
                 check_snapshot(&request.meta, applied).map_err(refuse)?;
                 Response::Snapshot(running.snapshot(from, request).await)
             }
             Request::Vote(request) => {
-                running.check(&request.vote).map_err(refuse)?;
+                running.check(from, &request.vote).map_err(refuse)?;
                 Response::Vote(running.vote(request).await)
             }
             Request::ReadIndex(ReadIndex { leader }) => {
@@ -177,9 +180,15 @@ impl Service for PeerService {
 }
 
 impl Running {
-    /// Checks the term of a message.
-    fn check(&self, vote: &Vote) -> Result<(), Implausible> {
-        check_term(vote, self.view.term())
+    /// A peer as the log calls it; its id if it is no member here.
+    fn name(&self, peer: MemberId) -> String {
+        let node = self.view.node(peer);
+        node.map_or_else(|| peer.to_string(), |node| node.name)
+    }
+
+    /// Checks what a leader or candidate goes by.
+    fn check(&self, from: MemberId, vote: &Vote) -> Result<(), Implausible> {
+        check_vote(vote, from, self.view.term())
     }
 
     fn check_entries(&self, request: &AppendEntriesRequest<TypeConfig>) -> Result<(), Implausible> {
@@ -216,11 +225,12 @@ impl Running {
         let vote = request.vote;
         let (offset, bytes, last) = (request.offset, request.data.len(), request.done);
         if offset == 0 {
-            tracing::info!(from, "receiving a snapshot");
+            let peer = self.name(from);
+            tracing::info!(peer, "receiving a snapshot");
         }
-        let received = offset.saturating_add(bytes as u64);
         if last {
-            tracing::info!(from, bytes = received, "snapshot received, installing it");
+            let (peer, bytes) = (self.name(from), offset.saturating_add(bytes as u64));
+            tracing::info!(peer, bytes, "snapshot received, installing it");
         }
         let answer = self.raft.install_snapshot(request).await;
         // What is refused is answered with another vote.

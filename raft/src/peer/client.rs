@@ -115,7 +115,7 @@ impl PeerClient {
         answer
     }
 
-    /// Asks whoever is at the address, which need not be a member of our cluster.
+    /// Asks the process at an address, which need not be a member of our cluster.
     ///
     /// # Errors
     /// [`CallError`].

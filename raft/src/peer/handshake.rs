@@ -46,7 +46,7 @@ pub(crate) struct Place {
     pub(crate) id: MemberId,
 }
 
-/// One end of a connection. The name comes first: whoever looks at the bytes can tell who dials.
+/// One end of a connection. The name comes first, so that the bytes show who dials.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Party {
     /// The operator's name for it.
@@ -129,7 +129,7 @@ impl Refusal {
     }
 }
 
-/// The member, or whoever it is, that has dialled a connection.
+/// The side that has dialled a connection, once it is accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sender {
     /// A member of our cluster.
@@ -235,7 +235,7 @@ pub(crate) enum HandshakeError {
     #[error(transparent)]
     Io(#[from] io::Error),
     /// What was received is no handshake of ours.
-    #[error("not the peer interface of a raftlookupd, or of a version before 0.2")]
+    #[error("it does not speak the peer protocol of raftlookupd, or an early version of it")]
     Foreign,
     /// Another version of the protocol.
     #[error("it speaks version {0} of the peer protocol, this member version {FORMAT}")]

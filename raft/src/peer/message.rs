@@ -156,7 +156,7 @@ pub(crate) struct ReadIndex {
     pub(crate) leader: LeaderId,
 }
 
-/// The answer to [`ReadIndex`]; there is none from a member that does not lead, or not any more.
+/// The answer to [`ReadIndex`]; `None` from a member that does not lead, or no longer leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReadPoint {
     /// The index that must be applied.
@@ -165,7 +165,7 @@ pub(crate) struct ReadPoint {
     pub(crate) time: UnixMillis,
 }
 
-/// Has the receiver voted for nobody newer than this leader, which is the sender?
+/// Does the receiver still follow this leader, which is the sender: has it voted for no newer one?
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Following {
     /// The vote by which the sender leads.

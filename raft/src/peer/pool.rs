@@ -29,6 +29,16 @@ const IDLE: Duration = Duration::from_secs(5);
 /// Free connections to one peer, for each class.
 const MOST_IDLE: usize = 4;
 
+/// Free connections that all owe answers are left alone while there are fewer than this: what is
+/// asked next had to wait behind those answers.
+const ENOUGH: usize = 2;
+
+/// Answers that one connection may owe; the peer answers in order.
+const MOST_UNREAD: u32 = 64;
+
+/// A peer that owes an answer for longer may hang.
+const OWED: Duration = Duration::from_millis(100);
+
 /// A peer that has not accepted the connection by then is dialled again.
 const DIAL: Duration = Duration::from_millis(500);
 
@@ -90,8 +100,10 @@ pub(crate) struct Connection {
     class: Class,
     address: String,
     next_number: u32,
-    /// Responses to requests that were sent; with those that nobody waits for any more.
+    /// Responses that are due, including those that no caller waits for any longer.
     unread: u32,
+    /// Since when there are some.
+    unread_since: Instant,
     /// A request may have been sent in part, or the peer has failed.
     broken: bool,
     idle_since: Instant,
@@ -110,13 +122,21 @@ impl Connection {
         self.broken = true;
         self.frames.send(frame).await?;
         self.broken = false;
+        if self.unread == 0 {
+            self.unread_since = Instant::now();
+        }
         self.unread += 1;
         let response = self.frames.receive_numbered(number, &mut self.unread).await;
         self.broken = response.is_err();
         response
     }
 
-    /// Whether the next request may go over it. What is long was given up on because the peer
+    /// Whether its peer answers soon, if all that it owes is answered in order.
+    fn is_prompt(&self) -> bool {
+        self.unread < MOST_UNREAD && self.unread_since.elapsed() < OWED
+    }
+
+    /// Whether another request may go over it. What is long was given up on because the peer
     /// hangs, so another connection is tried; the answer to something short may just not be needed.
     fn is_reusable(&self) -> bool {
         !self.broken && (self.unread == 0 || self.class == Class::Small)
@@ -155,6 +175,7 @@ pub(crate) async fn dial(
         address: address.to_string(),
         next_number: 0,
         unread: 0,
+        unread_since: Instant::now(),
         broken: false,
         idle_since: Instant::now(),
     })
@@ -298,8 +319,11 @@ impl Pool {
                 && connection.idle_since.elapsed() < IDLE
                 && connection.frames.is_open(&mut connection.unread)
         });
-        // One that still owes a response may lead to a peer that hangs.
-        let position = idle.iter().rposition(|connection| connection.unread == 0)?;
+        let free = idle.iter().rposition(|connection| connection.unread == 0);
+        let position = match free {
+            None if idle.len() >= ENOUGH => idle.iter().position(Connection::is_prompt)?,
+            free => free?,
+        };
         let connection = Some(idle.remove(position));
         Some(Loan {
             pool: self,

@@ -64,8 +64,8 @@ impl<S: Service> Server<S> {
         &self.service
     }
 
-    /// Serves the peer port until it is told to stop; open connections are broken then, so that
-    /// no peer goes on talking to a member that is gone.
+    /// Serves the peer port until the member stops. Open connections are closed then, so that no peer
+    /// goes on talking to a member that is gone.
     pub(crate) async fn serve(
         self: Arc<Self>,
         listener: TcpListener,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use raftlookupd_storage::event::{BatchResult, MemberBatch};
 use raftlookupd_storage::registration::MemberId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 
 use super::*;
 use crate::peer::client::{CallError, PeerClient};
@@ -38,7 +38,7 @@ fn instance(id: MemberId) -> u128 {
 /// Answers at once, but for a ReadIndex, which waits to be released.
 struct Answers {
     me: Arc<Me>,
-    released: Notify,
+    released: Semaphore,
     answered: AtomicUsize,
 }
 
@@ -54,7 +54,7 @@ impl Service for Answers {
 
     async fn answer(&self, from: Sender, request: Request) -> Response {
         if let Request::ReadIndex(_) = request {
-            self.released.notified().await;
+            self.released.acquire().await.unwrap().forget();
         }
         self.answered.fetch_add(1, Ordering::Relaxed);
         match (from, request) {
@@ -87,7 +87,7 @@ impl World {
     fn new() -> World {
         let answers = Answers {
             me: member("b", 2),
-            released: Notify::new(),
+            released: Semaphore::new(0),
             answered: AtomicUsize::new(0),
         };
         World {
@@ -267,11 +267,33 @@ async fn an_answer_that_is_not_needed_costs_no_connection() {
     // While the answer is due another connection is used, then again the first.
     assert!(call(&client, FOLLOWING).await.unwrap());
     assert_eq!(world.dialled(), 2);
-    world.server.service().released.notify_one();
+    world.server.service().released.add_permits(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     let both = tokio::join!(call(&client, FOLLOWING), call(&client, FOLLOWING));
     assert!(both.0.unwrap() && both.1.unwrap());
     assert_eq!(world.dialled(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_pile_up_on_few_connections_while_their_peer_is_prompt() {
+    let world = World::new();
+    let client = world.client(member("a", 1));
+    for _ in 0..50 {
+        let question = call(&client, ReadIndex { leader: LEADER });
+        let patience = Duration::from_millis(1);
+        tokio::time::timeout(patience, question).await.unwrap_err();
+    }
+    assert_eq!(world.dialled(), 2);
+    world.server.service().released.add_permits(50);
+    assert!(call(&client, FOLLOWING).await.unwrap());
+    assert_eq!(world.dialled(), 2);
+    // One that does not answer for longer is not asked again.
+    for _ in 0..4 {
+        call(&client, ReadIndex { leader: LEADER })
+            .await
+            .unwrap_err();
+    }
+    assert_eq!(world.dialled(), 4);
 }
 
 #[tokio::test(start_paused = true)]
@@ -305,7 +327,7 @@ async fn an_idle_connection_is_replaced() {
     assert!(call(&client, FOLLOWING).await.unwrap());
     assert_eq!(world.dialled(), 2);
 
-    // The server waits longer, and not for ever.
+    // The server waits longer, and not indefinitely.
     let (mut stream, ended) = world.connect();
     let introduction = Introduction {
         from: member("a", 1).party(),
@@ -413,7 +435,7 @@ async fn a_request_ends_when_its_caller_hangs_up() {
         .await
         .unwrap_err();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    world.server.service().released.notify_one();
+    world.server.service().released.add_permits(1);
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(world.server.service().answered.load(Ordering::Relaxed), 0);
 }
