@@ -1,5 +1,5 @@
-//! Accepts connections, not more than can be served, until it is told to stop. The peer interface
-//! and the two that face NSQ share it.
+//! Accepts connections, at most as many as can be served, until it is told to stop. The two
+//! interfaces that face NSQ share it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

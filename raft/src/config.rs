@@ -1,4 +1,4 @@
-//! What a member's share of the cluster is started with.
+//! Holds the configuration of a member's share of the cluster.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,13 +13,13 @@ use crate::error::{Error, Result};
 /// The log is purged when it has grown to this many bytes, however few entries they are.
 pub(crate) const LONGEST_LOG: u64 = 64 * 1024 * 1024;
 
-/// One piece of a snapshot on its way to a peer.
+/// Bytes in one piece of a snapshot.
 const SNAPSHOT_CHUNK: u64 = 1024 * 1024;
 
-/// For one piece of a snapshot, the last one including its installation.
+/// Deadline for one piece of a snapshot; for the last one it includes the installation.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Most entries in one AppendEntries message; its bytes are limited as well.
+/// Most entries in one AppendEntries message; its bytes are bounded as well.
 const APPEND_ENTRIES: u64 = 64;
 
 /// How this member becomes part of a cluster when its data path is empty.
@@ -46,27 +46,27 @@ impl Forming {
 pub struct Config {
     /// The member's name: the operator's, unique in the cluster.
     pub name: String,
-    /// Where everything is kept.
+    /// The folder that holds all data.
     pub data_path: PathBuf,
-    /// Bound by the caller, so that a taken port is told before anything is touched on disk.
+    /// Bound by the caller, so that a taken port is reported before anything is touched on disk.
     pub peer_listener: std::net::TcpListener,
     /// `host:port` at which the other members reach this one.
     pub peer_broadcast_address: String,
     /// How to become part of a cluster, if the data path is empty.
     pub forming: Forming,
-    /// Connections to the peer interface at the same time; each member needs a handful.
+    /// Connections to the peer interface at the same time. A quarter of them is shared by dialers
+    /// that are not known as members.
     pub most_peer_connections: usize,
-    /// How often the leader shows that it is there.
+    /// Interval between leader heartbeats.
     pub heartbeat_interval: Duration,
-    /// A follower that hears nothing waits for the upper end (the leader's lease) and then for
+    /// A follower without heartbeats waits for the upper end (the leader's lease) and then for
     /// a random time in this range before it stands for election.
     pub election_timeout: Range<Duration>,
-    /// A member that is not heard for so long is suspended: its nsqds are hidden.
+    /// The nsqds of a member that has been away for this long are hidden.
     pub member_timeout: Duration,
-    /// What the member's own clock says now; the cluster's time counts as soon as a leader is
-    /// heard.
+    /// The member's own wall clock; the cluster's time replaces it as soon as a leader is heard.
     pub wall_clock: UnixMillis,
-    /// A snapshot is taken, and the log purged, every so many entries.
+    /// Entries between two snapshots, each of which lets the log be purged.
     pub snapshot_count: u64,
 }
 

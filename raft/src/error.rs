@@ -1,4 +1,4 @@
-//! Everything that can go wrong while getting events agreed.
+//! Defines what can go wrong while events are agreed.
 
 use raftlookupd_storage::event::Refusal;
 
@@ -12,7 +12,7 @@ pub enum Error {
     /// The disk, or what is on it. The member must stop.
     #[error(transparent)]
     Storage(#[from] raftlookupd_storage::Error),
-    /// Committed, and the registry said no.
+    /// Committed, and refused by the registry.
     #[error("refused: {0:?}")]
     Refused(Refusal),
     /// No leader is known, or it reaches no quorum. Nothing was proposed.
@@ -44,7 +44,7 @@ pub enum Error {
 /// What fallible calls of this crate return.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The cause at the end of the chain says what happened; the rest says which library noticed.
+/// The last cause in the chain says what happened; the others say which library noticed.
 pub(crate) fn innermost<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> &'a (dyn std::error::Error + 'static) {

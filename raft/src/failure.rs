@@ -1,4 +1,4 @@
-//! Carries the reason why the member cannot go on to whoever runs it.
+//! Carries the reason why the member cannot go on to its caller.
 
 use tokio::sync::watch;
 
@@ -12,7 +12,7 @@ pub(crate) type Failure = watch::Sender<Option<Ending>>;
 pub(crate) enum Ending {
     /// The disk, or what is on it.
     Storage(String),
-    /// The cluster does not want it any more.
+    /// The member no longer belongs to the cluster.
     Member(String),
     /// Anything else; not expected while the member runs.
     Other(String),

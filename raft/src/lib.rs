@@ -4,7 +4,8 @@
 //!
 //! 1. [`types`], [`error`](Error), [`config`](Config), [`status`](Status): the words.
 //! 2. [`registry`](Registry): what the rest of the program calls.
-//! 3. [`owner`]: what this member's sessions lack; asked for events, told what became of them.
+//! 3. [`owner`]: connects the log to this member's sessions: asks what they lack, reports what was
+//!    applied.
 //! 4. `write`: the way of an event from a member to the leader and into the log: `batcher` (one
 //!    ordered batch per member in flight), `leader_link` (here or at a peer), `proposer` (merges
 //!    the members' batches into one log entry).

@@ -1,4 +1,4 @@
-//! What a member's sessions need from the log, and what they are told about it.
+//! Connects the log to the sessions of this member: asks what they lack, reports what was applied.
 //!
 //! The keeper of the sessions (the *owner* of what they register) lives outside this crate. It
 //! compares what its sessions want with what the registry records, and proposes the difference
@@ -11,7 +11,7 @@ use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use raftlookupd_storage::registration_db::{Note, RegistrationDb};
 use tokio::sync::Notify;
 
-/// How much a batch can take.
+/// What a batch has room for.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
     /// Events.

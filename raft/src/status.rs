@@ -1,4 +1,4 @@
-//! What an operator wants to know of a member.
+//! Describes a member and its cluster for operators.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub struct Status {
     pub committed_events: u64,
     /// The log here in bytes.
     pub log_bytes: u64,
-    /// Everyone, learners included.
+    /// All members, learners included.
     pub members: Vec<MemberStatus>,
 }
 
@@ -46,8 +46,8 @@ pub struct MemberStatus {
     pub name: String,
     /// Where its peer interface is.
     pub peer_address: String,
-    /// Whether it votes; a learner only listens.
+    /// Whether it votes; a learner does not.
     pub voter: bool,
-    /// Since it last answered this member; `None` if it never did, or was never asked.
+    /// Time since it last answered this member; `None` if it never did, or was never asked.
     pub last_contact: Option<Duration>,
 }

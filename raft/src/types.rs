@@ -1,4 +1,4 @@
-//! openraft's parameters for this project, and short names for its generic types.
+//! Sets openraft's type parameters, and names its generic types.
 
 use std::io::Cursor;
 
@@ -52,9 +52,9 @@ pub type Vote = openraft::Vote<MemberId>;
 pub type StoredMembership = openraft::StoredMembership<MemberId, PeerNode>;
 /// What a snapshot contains.
 pub type SnapshotMeta = openraft::SnapshotMeta<MemberId, PeerNode>;
-/// A snapshot on its way.
+/// A snapshot with its data.
 pub type Snapshot = openraft::Snapshot<TypeConfig>;
-/// What openraft tells of itself.
+/// What openraft reports about itself.
 pub type RaftMetrics = openraft::RaftMetrics<MemberId, PeerNode>;
-/// An error of our storage, as openraft wants it.
+/// An error of our storage in the form that openraft expects.
 pub type StorageError = openraft::StorageError<MemberId>;

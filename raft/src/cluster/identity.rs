@@ -1,4 +1,4 @@
-//! Who this member is, in a small file of its own beside the store.
+//! Keeps a member's identity in a small file of its own beside the store.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::types::PeerNode;
 
 const FILE: &str = "identity";
 
-/// What a data path says of its member.
+/// The identity of the member that a data path belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Identity {
     /// Drawn when the data path was first used.
@@ -24,7 +24,7 @@ pub(crate) struct Identity {
     /// The operator's name for the member.
     pub(crate) name: String,
     /// Counts the incarnations of the member on this data path, from 1: one for each start of the
-    /// process, and for each snapshot that replaced its registry.
+    /// process, and one for each snapshot that replaced its registry.
     pub(crate) incarnation: u64,
     /// The cluster that it belongs to, once it does.
     pub(crate) membership: Option<OwnMembership>,
@@ -37,7 +37,7 @@ pub(crate) struct OwnMembership {
     pub(crate) cluster: u128,
     /// The Raft node id.
     pub(crate) id: MemberId,
-    /// Set at the one member that forms the cluster: whom with. Kept, since the process may die
+    /// The first members, at the one that forms the cluster. Kept, since the process may die
     /// between writing this and the first log entry.
     pub(crate) founding: Option<BTreeMap<MemberId, PeerNode>>,
 }
@@ -90,7 +90,7 @@ impl Incarnation {
         Ok(self.identity.incarnation)
     }
 
-    /// Whoever proposes does so as the current incarnation from now on.
+    /// From now on batches are proposed as the current incarnation.
     pub(crate) fn announce(&self) {
         self.current.send_replace(self.identity.incarnation);
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
 
-/// When the leader was last heard, and whether it has said goodbye.
+/// When the leader was last heard, and whether it has announced that it stops.
 #[derive(Default)]
 pub(crate) struct LeaderContact {
     heard: Mutex<Option<Instant>>,
@@ -21,7 +21,7 @@ impl LeaderContact {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the registry here last showed all that a leader with a quorum called committed.
+    /// When the registry here last showed all that a leader with a quorum had committed.
     pub(crate) fn current(&self) -> Option<Instant> {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -32,7 +32,7 @@ impl LeaderContact {
         *current = current.max(Some(at));
     }
 
-    /// Waits for a leader to say goodbye; who it is.
+    /// Waits until a leader announces that it stops; returns its id.
     pub(crate) async fn goodbye(&self) -> MemberId {
         loop {
             let leaving = self

@@ -1,7 +1,7 @@
-//! When this member, as the leader, last knew that a quorum followed it.
+//! Tracks when this member, as the leader, last knew that a quorum followed it.
 //!
-//! openraft's metrics tell an age, which was true when they were made: in a process that was
-//! stopped for an hour it is still a few milliseconds. Here stands the moment.
+//! openraft reports an age as of when the metrics were published; a process suspended for an hour
+//! still reads milliseconds. We keep the instant.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
-/// When each member was last asked something that it accepted as from its leader.
+/// When each member was last sent something that it accepted as from its leader.
 #[derive(Debug, Default)]
 pub(crate) struct QuorumContact(Mutex<BTreeMap<MemberId, Instant>>);
 
@@ -28,7 +28,7 @@ impl QuorumContact {
     }
 
     /// For how long this member, which leads, may have been without a quorum; `None` if it never
-    /// heard one.
+    /// had one.
     pub(crate) fn age(&self, me: MemberId, configs: &[BTreeSet<MemberId>]) -> Option<Duration> {
         // A joint configuration needs a majority of each.
         let ages = configs.iter().map(|voters| self.age_among(me, voters));
@@ -66,11 +66,11 @@ mod tests {
         assert!(age(&[1, 2, 3]).unwrap() >= hour);
         assert_eq!(age(&[1, 2, 3, 4, 5]), None);
         contact.accepted(3, ago(minute));
-        // What was sent earlier may be answered later.
+        // Answers may arrive in another order than they were asked for.
         contact.accepted(3, ago(hour));
         assert!((minute..hour).contains(&age(&[1, 2, 3]).unwrap()));
         assert!(age(&[1, 2, 3, 4, 5]).unwrap() >= hour);
-        // A leader that is no voter any more does not count.
+        // A leader that is no longer a voter does not count.
         assert!(age(&[2, 3]).unwrap() >= hour);
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the log short in bytes (openraft itself only counts entries), and the store watched.
+//! Keeps the log short in bytes (openraft only counts entries), and watches the store.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use raftlookupd_storage::log_table::LogTable;
 use crate::failure::{Ending, Failure};
 use crate::types::Raft;
 
-/// How often the log's size is looked at.
+/// Interval between checks of the log's size.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a snapshot may take before it is asked for again.
+/// How long a snapshot may take before it is requested again.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ends the member as soon as the store is not written any more, also when nothing asks it to.
+/// Ends the member as soon as writes to the store have stopped, even if nothing is to be written.
 pub(crate) async fn watch_store(log: LogTable, failure: Failure) {
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -38,7 +38,7 @@ pub(crate) async fn compact_log(raft: Raft, log: LogTable, longest: u64) {
         tracing::info!(
             bytes,
             upto = applied.index,
-            "the log is long: taking a snapshot"
+            "taking a snapshot because the log is long"
         );
         if raft.trigger().snapshot().await.is_err() {
             return;

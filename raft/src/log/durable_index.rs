@@ -1,24 +1,25 @@
-//! Up to where this member's log survives a crash, and waiting for it.
+//! Tracks how much of the log is durable, and lets callers wait for an index.
 //!
-//! openraft 0.9 stands still while an append waits for the disk, and only then sends the entries
-//! on: a write takes the leader's sync and a follower's, one after the other. So it is told that
-//! entries are safe as soon as they can be read, and what depends on the disk waits here instead:
+//! openraft 0.9 blocks while an append waits for the disk, and sends the entries to the followers
+//! only then: a write takes the leader's sync and a follower's, one after the other. So openraft is
+//! told that entries are flushed as soon as they can be read, and what depends on the disk waits
+//! here instead:
 //!
-//! - a follower's word that it has entries (`peer_server`),
-//! - a leader's word that entries are committed (`network`),
+//! - a follower's answer that it has entries (`peer_service`),
+//! - a leader's announcement that entries are committed (`network`),
 //! - their application, and with it every acknowledgement (`state_machine`).
 //!
-//! Openraft may count a leader's own copy too early, but nobody hears of it before that copy is
-//! safe (Ongaro's thesis, 10.2.1, does the same). One thing follows: a leader that crashed may
-//! have lost entries that others have, and must never go on in the same term, where it would give
-//! their places to others. See [`LogStore`](crate::log::log_store::LogStore)'s `read_vote`.
+//! openraft may count a leader's own copy too early, but nothing is announced before that copy is
+//! durable (Ongaro's thesis, 10.2.1, does the same). One thing follows: a leader that crashed may
+//! have lost entries that followers have. It must never continue in the same term, where it would
+//! put other entries in their place. See [`LogStore`](crate::log::log_store::LogStore)'s `read_vote`.
 
 use std::io::Result as IoResult;
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// The log is not written any more, and why.
+/// Writes to the log have stopped, and why.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct SyncFailed(String);
@@ -33,13 +34,13 @@ struct End {
     written: u64,
     /// Entries before this index survive a crash.
     durable: u64,
-    /// Counts truncations: a sync that began before one says nothing of what came after.
+    /// Counts truncations: a sync that began before one proves nothing about entries after it.
     epoch: u64,
     failed: Option<String>,
 }
 
 impl DurableIndex {
-    /// Of a log whose entries before this index are durable.
+    /// For a log whose entries before this index are durable.
     pub(crate) fn new(next: u64) -> Self {
         let end = End {
             written: next,
@@ -49,10 +50,10 @@ impl DurableIndex {
         DurableIndex(Arc::new(watch::Sender::new(end)))
     }
 
-    /// Waits until what the log has up to this index, included, is durable.
+    /// Waits until what the log has up to and including this index is durable.
     ///
     /// # Errors
-    /// It never will be.
+    /// Writes to the log have stopped: it never will be.
     pub(crate) async fn reaches(&self, index: u64) -> Result<(), SyncFailed> {
         let mut end = self.0.subscribe();
         let there = |end: &End| {
@@ -67,7 +68,7 @@ impl DurableIndex {
         }
     }
 
-    /// Entries up to `last` can be read; what is returned says when they are durable.
+    /// Entries up to `last` can be read. The returned function is called when they are durable.
     pub(crate) fn written(&self, last: u64) -> impl FnOnce(IoResult<()>) + Send + 'static {
         let next = last.saturating_add(1);
         let mut epoch = 0;
@@ -100,7 +101,7 @@ impl DurableIndex {
         self.0.send_modify(|end| end.durable = end.written);
     }
 
-    /// Nothing up to this index is needed any more, whether it was there or not.
+    /// Nothing up to this index is needed any longer, whether it was there or not.
     pub(crate) fn purged(&self, upto: u64) {
         let next = upto.saturating_add(1);
         self.0.send_modify(|end| {
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_from_before_a_truncation_says_nothing() {
+    fn a_sync_from_before_a_truncation_proves_nothing() {
         let end = DurableIndex::new(0);
         let old = end.written(9);
         end.truncated(4);

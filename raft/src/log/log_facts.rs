@@ -1,12 +1,12 @@
-//! What reads must know of this member's log at once. openraft's metrics say the same a moment
-//! later, and in that moment a read could be answered by a leader that has been replaced.
+//! Holds what reads must know of this member's log without delay. openraft's metrics show the same a
+//! moment later, and in that moment a leader that has been replaced could answer a read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::types::Vote;
 
-/// Kept by the log store, read by whoever answers for reads.
+/// Written by the log store and the network, read by the read authority.
 #[derive(Debug, Default)]
 pub(crate) struct LogFacts {
     vote: Mutex<Option<Vote>>,
@@ -33,8 +33,8 @@ impl LogFacts {
         self.membership.fetch_max(index, Ordering::Release);
     }
 
-    /// Up to where the log is known to be committed; 0 if nothing is known. Raised before any
-    /// peer or session can learn of it, so nothing acknowledged lies beyond.
+    /// The highest index that is known to be committed; 0 if none is. Raised before any peer or
+    /// session is told, so nothing acknowledged lies beyond it.
     pub(crate) fn committed_index(&self) -> u64 {
         self.committed.load(Ordering::Acquire)
     }
@@ -43,7 +43,7 @@ impl LogFacts {
         self.committed.fetch_max(index, Ordering::Release);
     }
 
-    /// A membership from this index on is one no more. Only a follower truncates.
+    /// Forgets a membership entry that a truncation at `from` removed. Only a follower truncates.
     pub(crate) fn truncated(&self, from: u64) {
         // Fails if there is nothing to forget.
         let _ = self

@@ -1,4 +1,4 @@
-//! openraft's log trait over storage's [`LogTable`].
+//! Implements openraft's log trait over storage's [`LogTable`].
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
@@ -28,8 +28,8 @@ pub struct LogStore {
     table: LogTable,
     facts: Arc<LogFacts>,
     durable: DurableIndex,
-    /// What has to be there before the log goes; `None` in openraft's test suite, which purges
-    /// what was never applied.
+    /// Must have applied what is purged; `None` in openraft's test suite, which purges what was
+    /// never applied.
     registry: Option<Arc<RegistryState>>,
 }
 
@@ -40,7 +40,7 @@ impl LogStore {
     /// As [`LogTable::purge_point`].
     pub fn new(table: LogTable) -> raftlookupd_storage::Result<Self> {
         let purged = table.purge_point()?.map(|(index, _)| index);
-        // What can be read after a start was synced then.
+        // Opening the log has synced what can be read.
         let end = table.last_index().max(purged);
         Ok(LogStore {
             table,
@@ -50,8 +50,8 @@ impl LogStore {
         })
     }
 
-    /// The same log, purged only behind this registry: openraft has it purged while a snapshot,
-    /// which makes the entries unneeded, is still being installed.
+    /// The same log, purged only up to what this registry has applied: openraft asks for the purge
+    /// while the snapshot that replaces the entries is still being installed.
     pub(crate) fn purged_behind(self, registry: Arc<RegistryState>) -> Self {
         LogStore {
             registry: Some(registry),
@@ -67,8 +67,8 @@ impl LogStore {
         self.durable.clone()
     }
 
-    /// Refuses a registry that lacks what was purged from the log: it would have to be applied
-    /// again, and is not there any more.
+    /// Refuses a registry that lacks entries which were purged from the log: they can no longer be
+    /// applied.
     ///
     /// # Errors
     /// [`Corrupt`](raftlookupd_storage::Error::Corrupt).
@@ -105,7 +105,7 @@ impl LogStore {
         entries.first().map(|entry| entry.log_id)
     }
 
-    /// openraft neither appends what is purged nor replaces entries without truncating first;
+    /// Skips entries that are purged and truncates those to be replaced. openraft asks for neither;
     /// its test suite does.
     fn make_room(
         &self,
@@ -211,8 +211,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Err(StorageIOError::write_vote(error).into())
     }
 
-    /// Asked for once, at the start. Whoever led by this vote must be heard again, and if it was
-    /// this member it must be elected again: it may have lost entries that others have of it.
+    /// Called once, at the start. The vote never counts as committed: the leader it names must be
+    /// heard again. If that was this member it must be elected again, since it may have lost entries
+    /// that its followers have.
     async fn read_vote(&mut self) -> Result<Option<Vote>, StorageError> {
         let vote = self.table.vote();
         let vote =
@@ -225,7 +226,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(vote)
     }
 
-    /// Not synced: losing it only means that a start re-applies less before it hears the leader.
+    /// Not synced: if it is lost, a start applies less before it hears from the leader.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
         let bytes = encode("a commit point", &committed);
         bytes
@@ -239,7 +240,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             return Ok(None);
         };
         let committed: Option<LogId> = decode("a commit point", &bytes).map_err(read)?;
-        // It is not synced, but the entries are: never claim more than the log holds.
+        // Entries may have been truncated or lost since: never claim more than the log holds.
         let last = self
             .last_log_id()
             .map_err(read)?

@@ -1,4 +1,4 @@
-//! The registry in memory: changed by the state machine, read by everyone.
+//! Holds the registry in memory: changed by the state machine, read by all.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -53,7 +53,7 @@ impl RegistryState {
         self.point().log_id
     }
 
-    /// Waits until the index is applied; `false` if nothing is applied any more.
+    /// Waits until the index is applied; `false` if the state machine has ended.
     pub(crate) async fn wait_applied(&self, index: u64) -> bool {
         let mut applied = self.applied.clone();
         let reaches = |applied: &AppliedPoint| applied.log_id.map_or(0, |id| id.index) >= index;

@@ -1,4 +1,4 @@
-//! openraft's state machine trait over storage's [`RegistrationStore`].
+//! Implements openraft's state machine trait over storage's [`RegistrationStore`].
 //!
 //! The rows on disk *are* the snapshot: building one means syncing them, so that the log up to
 //! there may be purged. The bytes of a snapshot are made when a peer needs them.
@@ -45,7 +45,7 @@ pub struct StateMachine {
     state: Arc<RegistryState>,
     /// Up to where `state` has the log applied. Closed when this ends.
     applied: watch::Sender<AppliedPoint>,
-    /// Whoever has to know what is applied.
+    /// The sessions that have to know what is applied.
     served: Option<Served>,
     store: RegistrationStore,
     log: DurableIndex,
@@ -91,7 +91,7 @@ impl StateMachine {
         self.state.clone()
     }
 
-    /// Has this owner know what is applied from now on.
+    /// From now on this owner is told what is applied.
     pub(crate) fn serve(&mut self, member: MemberId, owner: SharedOwner, incarnation: Incarnation) {
         let now = *incarnation.watch().borrow();
         self.state.read(|db| owner.lock().loaded(member, now, db));
@@ -126,7 +126,7 @@ impl StateMachine {
         Ok(answers)
     }
 
-    /// In steps, so that readers and sessions wait for none of them long.
+    /// In steps, so that readers and sessions never wait long for one.
     async fn apply_proposal(&self, proposal: &Proposal) -> Result<(Vec<BatchResult>, Vec<Change>)> {
         let noted = self.served.as_ref().map(|served| served.member);
         let mut applying = Applying::new(proposal, noted);
@@ -141,8 +141,7 @@ impl StateMachine {
         }
     }
 
-    /// The owner is locked meanwhile: it never sees a registry of which it does not know how it
-    /// came about.
+    /// Locks the owner meanwhile, so that it never sees a change before it has its notes on it.
     fn step(&self, applying: &mut Applying<'_>) -> Result<Step> {
         let mut owner = self.served.as_ref().map(|served| served.owner.lock());
         let mut step = self.state.write(|db| applying.step(db))?;
@@ -206,7 +205,7 @@ impl StateMachine {
             return Ok(None);
         }
         let mark = encode("an applied mark", &self.mark)?;
-        // Openraft may have the log purged up to what it is told here.
+        // openraft may have the log purged up to the position that is returned.
         self.state.read(|db| self.store.write(db))?;
         let bytes = self.state.read(|db| snapshot::encode(db, &mark))?;
         Ok(Some(Snapshot {
@@ -311,7 +310,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
             }
         }
         let index = self.meta.last_log_id.map_or(0, |id| id.index);
-        tracing::info!(index, "snapshot: the registry is durable, older log may go");
+        tracing::info!(index, "snapshot taken: older log entries can be purged");
         Ok(Snapshot {
             meta: self.meta.clone(),
             snapshot: Box::default(),

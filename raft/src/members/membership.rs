@@ -1,4 +1,4 @@
-//! Changes of who belongs to the cluster; decided by the leader, one at a time.
+//! Changes the membership: decided by the leader, one change at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::peer::message::{Declined, Hello, JoinAnswer, Promote, Reply};
 use crate::types::{PeerNode, Raft, RaftMetrics};
 use crate::write::proposer::{Proposer, leads};
 
-/// A learner that misses at most this many entries is ready to vote.
+/// A learner that lags by at most this many entries is ready to vote.
 const READY_LAG: u64 = 100;
 
-/// For a question to a member that may be gone.
+/// Deadline for a question to a member that may be gone.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// A change that has not happened by then is asked for again.
+/// A change that takes longer is requested again.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The leader's say in who belongs to the cluster.
+/// The leader's side of membership changes.
 pub(crate) struct Membership {
     me: Hello,
     cluster: u128,
@@ -93,8 +93,8 @@ impl Membership {
         }
     }
 
-    /// A member is replaced by one of its name because it lost its disk. One that still answers
-    /// with its old instance has lost nothing: somebody was given the wrong name.
+    /// A member that lost its disk is replaced by one of its name. If the old instance still
+    /// answers, nothing was lost: the new member was started with the wrong name.
     async fn check_name_is_free(
         &self,
         node: &PeerNode,
@@ -173,8 +173,8 @@ impl Membership {
         Some(last.saturating_sub(matched.map_or(0, |id| id.index)))
     }
 
-    /// Safe although it replaces a node: messages say whom they are meant for, so another member
-    /// behind the address would not take them.
+    /// Safe although it replaces a node: the handshake names the recipient, so another member at
+    /// the address refuses the connection.
     async fn note_address(&self, id: MemberId, address: String) -> Reply<()> {
         let node = self.view.node(id);
         let Some(moved) = node.filter(|node| node.address != address) else {

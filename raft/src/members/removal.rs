@@ -1,4 +1,5 @@
-//! How a member learns that it is no member any more: nobody sends it anything, so it asks.
+//! Detects that this member was removed. A removed member receives no messages, so it polls the
+//! others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,17 +10,17 @@ use crate::failure::{Ending, Failure};
 use crate::peer::client::PeerClient;
 use crate::peer::message::Hello;
 
-/// Without a leader for so long, something may be wrong with us and not with the others.
+/// After this long without a leader this member may have been removed.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
 
-/// Between two looks.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// For one question to one peer.
+/// Deadline for a question to one peer.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// Ends the member when most of the voters that it knows have a leader and do not know it. One of
-/// them may lag behind; a majority cannot, since it agreed to every change.
+/// Ends the member when a majority of the voters it knows have a leader and do not list it as a
+/// member. One of them may lag behind; a majority cannot, since it agreed to every change.
 pub(crate) async fn watch_removal(
     me: Hello,
     cluster: u128,
@@ -31,7 +32,7 @@ pub(crate) async fn watch_removal(
     let mut led = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        // Whom a learner followed last counts as its leader for ever, heard or not.
+        // A learner keeps its last leader indefinitely, heard or not.
         if view.leads() {
             led = Instant::now();
         }

@@ -74,7 +74,7 @@ impl Loaded {
     }
 
     /// Writes the first entry if this member forms the cluster, and stands for election if no other
-    /// member votes: there is nobody to wait for then.
+    /// member votes.
     ///
     /// # Errors
     /// [`Error::Fatal`] if Raft does not accept the members, or has stopped.

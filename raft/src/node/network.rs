@@ -1,4 +1,4 @@
-//! openraft's network traits over [`PeerClient`].
+//! Implements openraft's network traits over [`PeerClient`].
 
 use openraft::error::{
     Fatal, InstallSnapshotError, RPCError, RaftError, RemoteError, ReplicationClosed,
@@ -21,7 +21,7 @@ use crate::peer::client::PeerClient;
 use crate::peer::message::Call;
 use crate::types::{PeerNode, Snapshot, TypeConfig, Vote};
 
-/// How long replication rests after a peer was out of reach.
+/// Pause of replication after a peer could not be reached.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// openraft drops a call at its deadline; we give it up a little earlier, so that it counts as lost.
@@ -34,11 +34,11 @@ const PROGRESS: Duration = Duration::from_secs(2);
 pub(crate) struct Network {
     /// Makes the calls.
     pub(crate) peers: PeerClient,
-    /// What may be called committed.
+    /// What may be announced as committed.
     pub(crate) log: DurableIndex,
-    /// What was called committed.
+    /// What was announced as committed.
     pub(crate) facts: Arc<LogFacts>,
-    /// Who agreed that this member leads.
+    /// When members accepted this one as their leader.
     pub(crate) contact: Arc<QuorumContact>,
 }
 
@@ -118,8 +118,8 @@ impl PeerConnection {
                 self.node.clone(),
                 error,
             ))),
-            // Only this makes openraft pause. It repeats after any other error at once, for ever:
-            // a peer behind something that accepts and closes would keep a processor busy.
+            // Only this makes openraft pause. After any other error it retries at once, indefinitely:
+            // a proxy that accepts and closes would keep a processor busy.
             Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
         }
     }
@@ -134,7 +134,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         if let Some(committed) = rpc.leader_commit {
             let durable = self.log.reaches(committed.index).await;
             durable.map_err(|error| RPCError::Unreachable(Unreachable::new(&error)))?;
-            // Before anybody can hear it.
+            // Before any follower can act on it.
             self.facts.committed(committed.index);
         }
         let sent = Instant::now();

@@ -303,7 +303,7 @@ impl Parts {
 }
 
 /// Runs the tasks until the member stops, and ends it when one that it cannot do without has
-/// panicked: without its barrier, say, it would answer stale for ever.
+/// panicked: without its barrier, say, it would answer stale indefinitely.
 async fn supervise(mut tasks: JoinSet<()>, failure: Failure, stop: CancellationToken) {
     loop {
         let ended = tokio::select! {

@@ -1,5 +1,5 @@
-//! A runtime for Raft and the peers alone, so that neither sockets of clients nor long answers
-//! hold up heartbeats, and applying holds up no client.
+//! Runs Raft and the peers on threads of their own, so that neither sockets of clients nor long
+//! answers delay heartbeats, and applying delays no client.
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 /// One may be busy applying while the other drives Raft and its sockets.
 const THREADS: usize = 2;
 
-/// Ends, without waiting for what still runs, when it is dropped.
+/// A runtime that ends when it is dropped, without waiting for what still runs.
 pub(crate) struct RaftRuntime(Option<Runtime>);
 
 impl RaftRuntime {
     /// # Errors
-    /// [`Error::Fatal`] if the system gives no threads.
+    /// [`Error::Fatal`] if the threads cannot be started.
     pub(crate) fn start() -> Result<Self> {
         let runtime = Builder::new_multi_thread()
             .worker_threads(THREADS)

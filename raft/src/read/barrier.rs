@@ -1,4 +1,4 @@
-//! The read barrier: proof that what is read next is at least as new as the request.
+//! Proves that the next local read is at least as new as the request.
 //!
 //! Requests share rounds: one that arrives while a round is under way joins the next. A round
 //! (`read_round`) finds the read index and waits until this member has applied that far.
@@ -15,17 +15,17 @@ use crate::error::{Error, Result};
 use crate::log::registry_state::RegistryState;
 use crate::read::round::ReadRound;
 
-/// Between two rounds that failed.
+/// Pause after a round that failed.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A member that has not applied the read index by then is too far behind to answer.
 const CATCH_UP: Duration = Duration::from_millis(500);
 
-/// After this long without a single successful round, requests are not kept waiting: the
-/// cluster is not just electing.
+/// After this long without a successful round, requests are refused at once: this is more than an
+/// election.
 const HOPELESS: Duration = Duration::from_secs(3);
 
-/// Between two rounds that find out whether hope is back.
+/// Pause between rounds without callers, which probe until one succeeds again.
 const PROBE: Duration = Duration::from_millis(100);
 
 /// Confirms reads for one member.
@@ -82,7 +82,7 @@ impl Barrier {
         }
     }
 
-    /// When this member last knew that it missed nothing.
+    /// When this member last knew that it had missed nothing.
     pub(crate) fn confirmed(&self) -> Instant {
         self.progress().confirmed
     }
@@ -104,11 +104,11 @@ impl Barrier {
                 progress.failing_since = None;
                 drop(progress);
                 for waiter in joined.drain(..) {
-                    // It may just have given up.
+                    // The caller may have given up.
                     let _ = waiter.send(());
                 }
             } else {
-                // Not since it started: this member may have been stopped meanwhile.
+                // Not from its start: this process may have been suspended during it.
                 let now = Instant::now();
                 self.progress().failing_since.get_or_insert(now);
                 let pause = if joined.is_empty() { PROBE } else { RETRY };

@@ -1,16 +1,16 @@
-//! The time by which tombstones end: the same at all members, whatever their wall clocks say.
+//! Keeps the cluster's time, by which tombstones end: the same at all members, even if their wall
+//! clocks differ by minutes or jump.
 //!
-//! The leader's time is the cluster's. The others take it over with every sign of life and every
-//! read index, and one of them that comes to lead goes on from there. So a wall clock counts once,
-//! for a member that starts and has not heard a leader; one that is wrong by minutes, or jumps
-//! while the cluster runs, changes nothing.
+//! The leader's time is the cluster's. The others adopt it with every keep-alive and every read
+//! index, and the next leader continues from there. A wall clock is used once: by a member that
+//! starts and has not heard from a leader.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::UnixMillis;
 
-/// The cluster's time, as far as this member knows it: late by the way from the leader.
+/// The cluster's time as this member knows it: late by the travel time from the leader.
 #[derive(Debug)]
 pub(crate) struct ClusterClock(Mutex<Reading>);
 
@@ -30,7 +30,7 @@ impl Reading {
 }
 
 impl ClusterClock {
-    /// Shows what the member's own wall clock shows now.
+    /// Starts with the member's own wall clock.
     pub(crate) fn starting_at(wall_clock: UnixMillis) -> Self {
         ClusterClock(Mutex::new(Reading::of(wall_clock)))
     }
@@ -40,8 +40,8 @@ impl ClusterClock {
         reading.time.saturating_add(millis(reading.at.elapsed()))
     }
 
-    /// The leader has just said that it is so late.
-    pub(crate) fn take_over(&self, leaders: UnixMillis) {
+    /// Adopts the time that the leader has just reported.
+    pub(crate) fn adopt(&self, leaders: UnixMillis) {
         *self.reading() = Reading::of(leaders);
     }
 

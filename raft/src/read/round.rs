@@ -1,4 +1,4 @@
-//! One round of the barrier: asks on behalf of all reads that wait.
+//! Makes one round of the barrier, on behalf of all reads that wait.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -15,7 +15,7 @@ use crate::read::authority::ReadAuthority;
 use crate::read::clock::ClusterClock;
 use crate::types::{LeaderId, PeerNode};
 
-/// A round takes one round trip; a slow one is better repeated.
+/// Deadline of a round. It takes one round trip; a slow one is better repeated.
 pub(crate) const ROUND: Duration = Duration::from_millis(250);
 
 type Asked<'a> = Pin<Box<dyn Future<Output = Option<MemberId>> + Send + 'a>>;
@@ -40,8 +40,8 @@ impl ReadRound {
         }
     }
 
-    /// The index that a read beginning now must see applied; `None` if nobody could say so in
-    /// time. The cluster's clock is right afterwards.
+    /// The index that a read beginning now must see applied; `None` if no leader confirmed
+    /// one in time. The cluster's clock is right afterwards.
     pub(crate) async fn index(&self) -> Option<u64> {
         let leader = self.authority.leader()?;
         match leader.node_id == self.authority.view.me() {
@@ -62,7 +62,7 @@ impl ReadRound {
             Ok(Some(ReadPoint { index, time })) => {
                 // The response may have sat in the socket buffer while this process was suspended.
                 if asked.elapsed() < ROUND {
-                    self.clock.take_over(time);
+                    self.clock.adopt(time);
                 }
                 Some(index)
             }
@@ -85,7 +85,7 @@ impl ReadRound {
             .iter()
             .map(|(id, node)| Box::pin(self.is_following(*id, node, leader)) as Asked<'_>)
             .collect();
-        // As many as it takes; the responses of the others are skipped when they come.
+        // Enough for a quorum; later responses are skipped when they arrive.
         let enough = poll_fn(|context| {
             asked.retain_mut(|answer| match answer.as_mut().poll(context) {
                 Poll::Pending => true,

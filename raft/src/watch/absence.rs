@@ -1,21 +1,21 @@
-//! Which members are away, as the leader judges it by keep-alives. PURE.
+//! Decides, at the leader, which members are away. PURE.
 //!
-//! Only monotonic time counts, and only while the leader itself ran: a process that was stopped
-//! has heard nobody, and not because they were silent. A new leader first grants every member the
-//! whole time.
+//! Only monotonic time counts, and only while the leader itself was running: a suspended process
+//! receives nothing, and that is not the members' silence. A new leader first grants every member
+//! the full time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
-/// A member is away when no keep-alive has come for so long: three of them.
+/// A member is away after this long without a keep-alive: three missed.
 pub(crate) const AWAY_AFTER: Duration = Duration::from_secs(3);
 
-/// A leader that did not look for so long was stopped.
+/// A leader that has not judged for this long was suspended.
 const STOPPED: Duration = Duration::from_millis(2_500);
 
-/// A member that is recorded as away again and again is recorded at most so often.
+/// Least time between two records of the same member as away.
 const AGAIN: Duration = Duration::from_secs(3);
 
 /// A member as the leader sees it.
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Absent {
     pub(crate) member: MemberId,
-    /// For how long there was no sign of it, at least.
+    /// For how long it was not heard, at least.
     pub(crate) silence: Duration,
 }
 
@@ -47,7 +47,7 @@ pub(crate) struct Absence {
 struct Leading {
     since: Instant,
     looked: Instant,
-    /// When the leader before was last heard: nobody was missed then.
+    /// When the previous leader was last heard: it would have noticed an earlier absence.
     led_before: Option<Instant>,
 }
 
@@ -57,8 +57,8 @@ impl Absence {
         self.leading = None;
     }
 
-    /// Looks at all other members; `led_before` is when this member last heard the leader before
-    /// it.
+    /// Judges all other members; `led_before` is when this member last heard the previous
+    /// leader.
     pub(crate) fn judge(
         &mut self,
         now: Instant,

@@ -1,9 +1,9 @@
 //! Shortens the time without a leader when the leader is known to be gone.
 //!
 //! openraft's followers wait for the leader's lease (the upper election timeout) and then for
-//! another, random election timeout. When the leader has said goodbye, or its process is gone
-//! (its port refuses connections), the second wait is of no use: a follower stands for election
-//! as soon as the lease is over, each at another moment so that they do not split the vote.
+//! another, random election timeout. When the leader has announced that it stops, or its
+//! process is gone (its port refuses connections), the second wait is not needed: followers stand for
+//! election as soon as the lease is over, one after the other so that they do not split the vote.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::peer::client::{CallError, PeerClient};
 use crate::peer::message::Hello;
 use crate::types::{PeerNode, Raft};
 
-/// How long after the lease the first follower stands.
+/// Time from the end of the lease until the first follower stands for election.
 const AFTER_LEASE: Duration = Duration::from_millis(30);
 
-/// The next follower stands so much later.
+/// Time from one follower to the next.
 const STAGGER: Duration = Duration::from_millis(120);
 
-/// What the watch needs to know of Raft's timing.
+/// The timing of Raft.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
-    /// A silence of twice this is worth a look.
+    /// Interval of heartbeats; two missed ones are worth a check.
     pub(crate) heartbeat: Duration,
-    /// No vote is granted for so long after the leader was last heard.
+    /// No vote is granted for this long after the last heartbeat.
     pub(crate) lease: Duration,
 }
 

@@ -1,8 +1,8 @@
-//! Keep-alives: every member sends them to the leader, which records who is away.
+//! Sends keep-alives to the leader, and records, as the leader, which members are away.
 //!
-//! A member whose process is gone cannot say so: its attachments stay listed, since its nsqds most
-//! likely live. Being recorded as away hides nothing by itself; the registry hides what is away for
-//! too long, and takes what an nsqd gives up elsewhere meanwhile.
+//! When a member's process dies its attachments stay listed, since its nsqds are most likely alive.
+//! Being recorded as away hides nothing by itself; the registry hides what is away for too long, and
+//! removes what an nsqd gives up at another member meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,19 +22,20 @@ use crate::watch::absence::{Absence, Seen};
 use crate::write::batcher::Batcher;
 use crate::write::proposer::Proposer;
 
-/// A leader that has not heard a quorum for so long judges nobody: it is the one cut off.
+/// A leader without a quorum for this long judges no member: it may be the one that is cut off.
 const QUORUM: Duration = Duration::from_secs(1);
 
-/// Between two keep-alives.
+/// Interval between keep-alives.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Without a leader it is looked for this often: the first keep-alive brings the cluster's time.
+/// Interval between checks for a leader while none is known: the first keep-alive brings the
+/// cluster's time.
 const NO_LEADER: Duration = Duration::from_millis(50);
 
-/// A keep-alive that is not answered by then is not waited for.
+/// Deadline of a keep-alive.
 const ANSWER: Duration = Duration::from_millis(500);
 
-/// When the leader last received a keep-alive of each member.
+/// When each member last sent a keep-alive, or any other request.
 #[derive(Default)]
 pub(crate) struct KeepAlives(Mutex<BTreeMap<MemberId, Instant>>);
 
@@ -52,7 +53,7 @@ impl KeepAlives {
     }
 }
 
-/// One member's part: sends keep-alives, and records who is away while it leads.
+/// One member's part: sends keep-alives, and records which members are away while it leads.
 pub(crate) struct Liveness {
     pub(crate) view: View,
     pub(crate) peers: PeerClient,
@@ -62,7 +63,7 @@ pub(crate) struct Liveness {
     pub(crate) keep_alives: Arc<KeepAlives>,
     pub(crate) leader_contact: Arc<LeaderContact>,
     pub(crate) clock: Arc<ClusterClock>,
-    /// For how long a member may be away before its nsqds are hidden.
+    /// How long a member may be away before its nsqds are hidden.
     pub(crate) timeout: Duration,
 }
 
@@ -112,7 +113,7 @@ impl Liveness {
             // The reply may have sat in the socket buffer while this process was suspended.
             Ok(_) if asked.elapsed() > ANSWER => {}
             Ok(word) => {
-                self.clock.take_over(word.time);
+                self.clock.adopt(word.time);
                 if self.state.applied() >= word.index
                     && let Some(at) = asked.checked_sub(word.without_quorum)
                 {
@@ -155,7 +156,7 @@ impl Liveness {
         for member in self.left_behind() {
             tracing::warn!(
                 member,
-                "the member has left the cluster: its nsqds go with it"
+                "member removed from the cluster: its nsqds are unlisted"
             );
             noticed.push(Event::RemoveMember { member });
         }
@@ -168,7 +169,7 @@ impl Liveness {
         }
     }
 
-    /// Members that the registry knows and the cluster does not know any longer. The leader that
+    /// Members that are in the registry and no longer in the cluster. The leader that
     /// removed them may have died before it recorded that.
     fn left_behind(&self) -> Vec<MemberId> {
         let members = self.view.nodes();

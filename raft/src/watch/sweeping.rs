@@ -1,5 +1,5 @@
-//! What the leader removes step by step: claims that no longer count, and what only members that
-//! are not present hold of producers that said goodbye elsewhere.
+//! Removes, at the leader and step by step, claims that no longer count, and what only absent
+//! members hold of producers that ended at a present one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use crate::log::registry_state::RegistryState;
 use crate::read::clock::ClusterClock;
 use crate::write::proposer::Proposer;
 
-/// Between two looks whether there is something to sweep; nobody sees what is left meanwhile.
+/// Interval between checks for something to sweep; what is left meanwhile is not visible.
 const SWEEP: Duration = Duration::from_millis(100);
 
-/// Steps of one log entry.
+/// Steps in one log entry.
 const SWEEPS: usize = 8;
 
-/// Between two looks for producers and names that expire.
+/// Interval between checks for producers and names that expire.
 const EXPIRE: Duration = Duration::from_secs(1);
 
 /// How long a producer has to attach again after its last session at a present member ended, in
@@ -26,10 +26,10 @@ const EXPIRE: Duration = Duration::from_secs(1);
 /// after: 29 s measured, later behind slow lookupds.
 const GRACE: u64 = 45_000;
 
-/// Looked at while the registry is read once.
+/// Rows examined in one read of the registry.
 const PAGE: usize = 1000;
 
-/// Events of one log entry.
+/// Events in one log entry.
 const AT_ONCE: usize = 256;
 
 /// Runs for as long as the member does.

@@ -11,7 +11,7 @@ use crate::error::innermost;
 use crate::failure::{Ending, Failure};
 use crate::types::{PeerNode, Raft};
 
-/// A leader that has not heard a quorum for this many lower election timeouts has lost it.
+/// A leader has lost its quorum after this many lower election timeouts without one.
 const LOST_QUORUM: u32 = 3;
 
 #[derive(PartialEq, Eq)]
@@ -42,8 +42,8 @@ pub(crate) async fn log_transitions(
         if let Err(fatal) = running {
             failure.send_replace(Some(match fatal {
                 Fatal::StorageError(error) => Ending::Storage(innermost(&error).to_string()),
-                Fatal::Panicked => Ending::Other("its core panicked".into()),
-                Fatal::Stopped => Ending::Other("it was told to".into()),
+                Fatal::Panicked => Ending::Other("raft's core panicked".into()),
+                Fatal::Stopped => Ending::Other("raft was stopped".into()),
             }));
             return;
         }
@@ -63,7 +63,7 @@ pub(crate) async fn log_transitions(
         match tokio::time::timeout(election_timeout, watched.changed()).await {
             Ok(Ok(())) | Err(_) => {}
             Ok(Err(_)) => {
-                failure.send_replace(Some(Ending::Other("its core is gone".into())));
+                failure.send_replace(Some(Ending::Other("raft's core is gone".into())));
                 return;
             }
         }

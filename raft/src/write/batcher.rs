@@ -1,8 +1,8 @@
-//! A member's side of a write: one ordered batch in flight, repeated until its fate is known.
+//! Proposes this member's events: one ordered batch in flight, repeated until its outcome is known.
 //!
-//! A batch is made when the one before is decided, of what the sessions' [`Owner`] finds missing in
-//! the registry at that moment, and of the requests that wait. So nothing queues up behind a batch
-//! in flight but the wish for it, and what is no longer wanted is never proposed.
+//! A batch is made when the previous one is decided, from what the sessions' [`Owner`] finds missing
+//! in the registry at that moment, and from the requests that wait. So what is no longer wanted is
+//! never proposed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -23,20 +23,20 @@ use crate::read::clock::ClusterClock;
 use crate::write::leader_link::LeaderLink;
 use crate::write::requests::{Fate, Pending, Requests};
 
-/// What one member adds to a log entry, which has to reach the followers within a heartbeat
+/// Room in one batch. The entry that carries it has to reach the followers within a heartbeat
 /// interval.
 const ROOM: Room = Room {
     events: 4096,
     bytes: 128 * 1024,
 };
 
-/// How long to wait before a batch is repeated when nothing says that it would go better now.
+/// Pause before a batch is repeated, unless the leader changes.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The sequence number of the first batch of an incarnation.
 const FENCE: u64 = 1;
 
-/// For one attempt to make sure that this member knows the cluster's time and state.
+/// Deadline for one attempt to learn the cluster's time and state.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// What the batcher works with.
@@ -53,11 +53,11 @@ pub(crate) struct Parts {
     pub(crate) failure: Failure,
 }
 
-/// What others see of the batcher.
+/// The handle of the batcher.
 pub(crate) struct Batcher {
     requests: Requests,
     arrived: Arc<Notify>,
-    /// A batch is wanted even if it is empty.
+    /// A batch is to be proposed even if it is empty.
     present: AtomicBool,
     /// Events that were committed.
     committed: AtomicU64,
@@ -65,15 +65,15 @@ pub(crate) struct Batcher {
     in_flight: AtomicU64,
 }
 
-/// A batch on its way, and who waits for the requests in it.
+/// A batch in flight, and the callers that wait for its requests.
 struct Flight {
     batch: MemberBatch,
     fates: Vec<Fate>,
 }
 
 impl Batcher {
-    /// Starts the task that sends batches; it ends with [`Batcher::close`], or when it turns out
-    /// that this process must not speak for the member.
+    /// Starts the task that sends batches. It ends with [`Batcher::close`], or when it turns out
+    /// that another process speaks for this member.
     pub(crate) fn start(parts: Parts, tasks: &mut JoinSet<()>) -> Arc<Self> {
         let batcher = Arc::new(Batcher {
             requests: Requests::default(),
@@ -96,7 +96,7 @@ impl Batcher {
         Ok(pending)
     }
 
-    /// Has a batch proposed, an empty one if need be: it ends this member's being away.
+    /// Has a batch proposed, if need be an empty one: it ends this member's absence.
     pub(crate) fn show_presence(&self) {
         self.present.store(true, Ordering::Release);
         self.arrived.notify_one();
@@ -137,7 +137,7 @@ impl Batcher {
         if !self.catch_up(parts).await || !self.fence(parts, incarnation).await {
             return true;
         }
-        // Earlier incarnations change nothing from here on, and what they did is seen.
+        // Earlier incarnations can change nothing from here on; what they did must be visible here.
         if !self.catch_up(parts).await {
             return true;
         }
@@ -185,7 +185,7 @@ impl Batcher {
         }
     }
 
-    /// This process must not speak for the member.
+    /// Ends the member: another process speaks for it, or it was removed.
     fn superseded(&self, parts: &Parts) -> bool {
         self.close();
         let reason = "this member was removed from the cluster, \
@@ -228,8 +228,8 @@ impl Batcher {
         }
     }
 
-    /// Repeats the batch until a leader says what became of it; `None` when closed. A new leader
-    /// is asked as soon as it is known: the old one may hang.
+    /// Repeats the batch until a leader answers what became of it; `None` when closed. A new leader
+    /// is asked as soon as it is known, since the old one may hang.
     async fn deliver(&self, parts: &Parts, batch: &MemberBatch) -> Option<BatchResult> {
         loop {
             let leader = parts.view.leader();
@@ -258,7 +258,7 @@ impl Batcher {
             let refusal = refused
                 .iter()
                 .find(|(refused, _)| usize::try_from(*refused).is_ok_and(|at| at == position));
-            // Nobody may be waiting any more.
+            // The caller may have stopped waiting.
             let _ = fate.send(refusal.map_or(Ok(()), |(_, refusal)| Err(*refusal)));
         }
     }

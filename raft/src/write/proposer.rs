@@ -1,9 +1,8 @@
-//! The leader's side of a write: merges the members' batches, and what the leader has found out
-//! itself, into one log entry at a time.
+//! Merges, at the leader, the members' batches and the leader's own events into one log entry at a
+//! time.
 //!
-//! An entry costs each member a sync, however much is in it, so the way to many events a second is
-//! many events an entry. While one entry is on its way, the batches that arrive wait; together
-//! they are the next one.
+//! An entry costs each member a sync, however much is in it, so throughput comes from many events per
+//! entry. The batches that arrive while an entry is in flight form the next one.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,11 +16,11 @@ use tokio::task::JoinSet;
 use crate::peer::message::{Declined, Reply};
 use crate::types::Raft;
 
-/// Without a quorum openraft may never answer. The members repeat their batches, and repeats
-/// are recognised, so giving up on an entry costs nothing.
+/// Deadline for one entry: without a quorum openraft may never answer. The members repeat their
+/// batches, and repeats are recognised, so giving up on an entry costs nothing.
 const GIVE_UP: Duration = Duration::from_secs(2);
 
-/// A quorum answers at once, or is none.
+/// Deadline for confirming that this member leads.
 const CONFIRM: Duration = Duration::from_millis(250);
 
 type Waiter<T> = oneshot::Sender<Reply<T>>;
@@ -29,9 +28,9 @@ type Waiter<T> = oneshot::Sender<Reply<T>>;
 /// What the next entry will carry, if there is one.
 #[derive(Default)]
 struct Waiting {
-    /// One batch a member at most: bounded by the size of the cluster.
+    /// At most one batch per member: bounded by the size of the cluster.
     batches: BTreeMap<MemberId, (MemberBatch, Waiter<BatchResult>)>,
-    /// Those who propose wait for the answer: bounded by their number.
+    /// Callers wait for the answer, so their number is the bound.
     own: Vec<(Vec<Event>, Waiter<()>)>,
 }
 
@@ -54,19 +53,19 @@ impl Proposer {
         proposer
     }
 
-    /// Resolves when the batch is committed; [`Declined::NotLeader`] says that its fate is open
-    /// and that it should be repeated, here or at another member.
+    /// Resolves when the batch is committed. [`Declined::NotLeader`]: the outcome is unknown, and the
+    /// batch should be repeated, here or at another member.
     pub(crate) async fn submit(&self, batch: MemberBatch) -> Reply<BatchResult> {
         let (waiter, answer) = oneshot::channel();
-        // A repeated batch takes the place of the one that its member has given up on.
+        // A repeated batch replaces the one that its member has given up on.
         let repeated = (batch.member, (batch, waiter));
         self.waiting().batches.extend([repeated]);
         self.arrived.notify_one();
         answer.await.unwrap_or(Err(Declined::NotLeader))
     }
 
-    /// Proposes what this member has found out as the leader. Resolves when that is committed;
-    /// with [`Declined::NotLeader`] it most likely never will be.
+    /// Proposes the leader's own events. Resolves when they are committed; with
+    /// [`Declined::NotLeader`] they most likely never will be.
     pub(crate) async fn submit_own(&self, events: Vec<Event>) -> Reply<()> {
         let (waiter, answer) = oneshot::channel();
         self.waiting().own.push((events, waiter));
@@ -103,7 +102,7 @@ impl Proposer {
             let mut results = results.into_iter().map(Ok);
             for waiter in waiters {
                 let answer = results.next().unwrap_or(Err(Declined::NotLeader));
-                // The member may have stopped waiting; it will ask again.
+                // The member may have stopped waiting; it will repeat the batch.
                 let _ = waiter.send(answer);
             }
             for waiter in its_waiters {
@@ -117,8 +116,8 @@ impl Proposer {
         }
     }
 
-    /// Without a quorum a proposal would stay in the log, and each repetition of its batches
-    /// would add another: the members are told to ask again instead.
+    /// Without a quorum a proposal would stay in the log, and each repetition of its batches would add
+    /// another one. So they are declined, for the members to repeat them.
     async fn turn_away(&self) {
         let arrived = self.arrived.notified();
         let turned_away = std::mem::take(&mut *self.waiting());
@@ -136,7 +135,7 @@ impl Proposer {
     }
 }
 
-/// Whether this member leads and hears a quorum, by openraft's own word.
+/// Whether this member leads with a quorum, confirmed by openraft with a round of heartbeats.
 pub(crate) async fn leads(raft: &Raft) -> bool {
     let confirmed = tokio::time::timeout(CONFIRM, raft.ensure_linearizable()).await;
     matches!(confirmed, Ok(Ok(_)))

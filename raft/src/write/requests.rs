@@ -1,5 +1,4 @@
-//! Events that are asked for one by one, as over HTTP: each with its own fate, in the order in
-//! which they were asked for.
+//! Queues events that are requested one by one, as over HTTP, in order and each with its own outcome.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -11,13 +10,13 @@ use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 
-/// What may wait for a leader; requests beyond that are refused.
+/// Most bytes that may wait for a leader; requests beyond that are refused.
 const QUEUE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Requests of one batch.
+/// Most requests in one batch.
 const BATCH_REQUESTS: usize = 256;
 
-/// What a request takes besides its names, roughly.
+/// Bytes that a request takes besides its names, roughly.
 const OVERHEAD: usize = 64;
 
 pub(crate) type Fate = oneshot::Sender<std::result::Result<(), Refusal>>;
@@ -31,7 +30,7 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// Gives up. `true` if the request was still waiting, and certainly is never proposed.
+    /// Gives up. `true` if the request was still waiting, and certainly will not be proposed.
     pub(crate) fn withdraw(self) -> bool {
         let mut queue = self.requests.queue();
         let position = queue
