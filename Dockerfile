@@ -1,10 +1,12 @@
-# docker build -t raftlookupd .
+# docker build -t raftlookupd --build-arg COMMIT=$(git rev-parse --short=9 HEAD) .
 FROM rust:1.89-slim-bookworm AS build
 WORKDIR /src
 # make is for the allocator.
 RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 COPY . .
-RUN cargo build --release --locked --package raftlookupd
+# Shown by --version; the folder .git is not copied.
+ARG COMMIT=
+RUN RAFTLOOKUPD_COMMIT=$COMMIT cargo build --release --locked --package raftlookupd
 
 FROM debian:bookworm-slim
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /data raftlookupd \

@@ -1,32 +1,33 @@
-//! What a member is told: flags, environment, configuration file, defaults.
+//! Reads a member's configuration: flags, environment, configuration file, defaults.
 //!
-//! Each source becomes a list of settings in one form, `--flag=value`. Put one behind the other
-//! (file, environment, command line) and read with "the last one counts", they are the
-//! precedence.
+//! Each source becomes a list of settings in one form, `--flag=value`. Concatenated (file,
+//! environment, command line) and parsed so that the last one counts, they have their precedence.
+//!
+//! - `flags` declares what can be configured; `settings` fills in the defaults.
+//! - The sources are `go_args` (the command line), `environment` and `file`; `canonical` parses what
+//!   they contain, and `usage` explains it.
 
 mod addresses;
-mod durations;
+mod canonical;
 mod environment;
 mod file;
 mod flags;
 mod go_args;
 mod initial_cluster;
+mod settings;
 mod usage;
 
 use std::ffi::OsString;
-use std::ops::Range;
-use std::path::PathBuf;
-use std::time::Duration;
 
-pub(crate) use addresses::{check_host_port, join_host_port, split_host_port};
+pub(crate) use addresses::{check_host_port, split_host_port};
 pub use initial_cluster::InitialCluster;
+pub use settings::Config;
 pub use usage::usage;
 
-use crate::error::{Error, Result};
-use crate::logging::{LogFormat, LogLevel, LogSettings};
-use flags::{Flags, Source};
+use crate::error::Result;
+use canonical::Source;
+use flags::Flags;
 use go_args::CommandLine;
-use initial_cluster::parse_name;
 
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,51 +38,14 @@ pub enum Invocation {
     Version,
     /// Run a member.
     Member {
-        /// How.
+        /// Its configuration.
         config: Box<Config>,
-        /// What the log should say about the configuration.
+        /// Lines for the log about the configuration.
         warnings: Vec<String>,
     },
 }
 
-/// Everything that a member is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Config {
-    /// Where nsqds connect.
-    pub tcp_address: String,
-    /// Where everybody else asks.
-    pub http_address: String,
-    /// What IDENTIFY answers; may be empty, as at nsqlookupd.
-    pub broadcast_address: String,
-    /// A producer that was silent for longer is not listed.
-    pub inactive_producer_timeout: Duration,
-    /// How long a tombstone hides a producer.
-    pub tombstone_lifetime: Duration,
-    /// What the log shows, and how.
-    pub log: LogSettings,
-    /// The host's name.
-    pub hostname: String,
-    /// The member's name, unique in the cluster.
-    pub name: String,
-    /// Everything that survives a restart.
-    pub data_path: PathBuf,
-    /// Where the other members connect.
-    pub peer_address: String,
-    /// How the other members reach this one, if that is configured.
-    pub peer_broadcast_address: Option<String>,
-    /// The first members, this one included; `None` for a cluster of one.
-    pub initial_cluster: Option<InitialCluster>,
-    /// How often the leader shows that it is there.
-    pub heartbeat_interval: Duration,
-    /// How long the others wait for the leader.
-    pub election_timeout: Range<Duration>,
-    /// A snapshot is taken every so many log entries.
-    pub snapshot_count: u64,
-    /// Whether the end of standard input ends the member.
-    pub stop_on_stdin_eof: bool,
-}
-
-/// Reads the words after the program's name, the environment, and the file that they name.
+/// Reads the words after the program's name, the environment, and the file that either names.
 ///
 /// # Errors
 /// One line that names the flag, variable or key, its value, and what would be right.
@@ -112,90 +76,6 @@ pub fn read(
         config: Box::new(Config::resolve(flags, hostname)?),
         warnings: file.warnings,
     })
-}
-
-impl Config {
-    /// Fills in the defaults, and checks that everything fits together.
-    fn resolve(flags: Flags, hostname: &str) -> Result<Config> {
-        let or = |given: Option<String>, default: &str| given.unwrap_or_else(|| default.into());
-        let config = Config {
-            tcp_address: or(flags.tcp_address, "0.0.0.0:4160"),
-            http_address: or(flags.http_address, "0.0.0.0:4161"),
-            broadcast_address: or(flags.broadcast_address, hostname),
-            inactive_producer_timeout: flags
-                .inactive_producer_timeout
-                .unwrap_or(Duration::from_secs(300)),
-            tombstone_lifetime: flags.tombstone_lifetime.unwrap_or(Duration::from_secs(45)),
-            log: LogSettings {
-                level: flags.log_level.unwrap_or(LogLevel::Info),
-                prefix: or(flags.log_prefix, "[nsqlookupd] "),
-                format: flags.log_format.unwrap_or(LogFormat::Text),
-            },
-            hostname: hostname.into(),
-            name: or(flags.name, hostname),
-            data_path: flags
-                .data_path
-                .unwrap_or_else(|| "./raftlookupd-data".into()),
-            peer_address: or(flags.peer_address, "0.0.0.0:4162"),
-            peer_broadcast_address: flags.peer_broadcast_address,
-            initial_cluster: flags.initial_cluster,
-            heartbeat_interval: flags
-                .heartbeat_interval
-                .unwrap_or(Duration::from_millis(100)),
-            election_timeout: flags
-                .election_timeout
-                .unwrap_or(Duration::from_millis(300)..Duration::from_millis(600)),
-            snapshot_count: flags.snapshot_count.unwrap_or(10_000),
-            stop_on_stdin_eof: flags.stop_on_stdin_eof.unwrap_or(false),
-        };
-        config.check()?;
-        Ok(config)
-    }
-
-    fn check(&self) -> Result<()> {
-        let wrong = |flag, value: String, reason: String| {
-            Err(Error::Setting {
-                flag,
-                value,
-                reason,
-            })
-        };
-        if let Err(reason) = parse_name(&self.name) {
-            return wrong("name", self.name.clone(), reason);
-        }
-        let heartbeat = self.heartbeat_interval;
-        if heartbeat < Duration::from_millis(1) || heartbeat >= self.election_timeout.start {
-            let right = format!(
-                "must be at least 1ms, and shorter than the shortest election-timeout, {:?}",
-                self.election_timeout.start
-            );
-            return wrong("heartbeat-interval", format!("{heartbeat:?}"), right);
-        }
-        if let Some(members) = &self.initial_cluster
-            && !members.contains_key(&self.name)
-        {
-            let names: Vec<&str> = members.keys().map(String::as_str).collect();
-            let right = format!(
-                "must be a name that initial-cluster lists: {}",
-                names.join(", ")
-            );
-            return wrong("name", self.name.clone(), right);
-        }
-        Ok(())
-    }
-
-    /// How the other members reach this one, if it listens for them on this port.
-    pub fn peer_broadcast_address(&self, port: u16) -> String {
-        let listed = || self.initial_cluster.as_ref()?.get(&self.name).cloned();
-        let given = self.peer_broadcast_address.clone().or_else(listed);
-        given.unwrap_or_else(|| {
-            let host = match self.broadcast_address.as_str() {
-                "" => &self.hostname,
-                host => host,
-            };
-            join_host_port(host, port)
-        })
-    }
 }
 
 #[cfg(test)]
@@ -255,7 +135,7 @@ mod tests {
         let Invocation::Member { warnings, .. } = read(words, |_| None, "here").unwrap() else {
             panic!("no member");
         };
-        assert_eq!(warnings, ["the unknown key \"odd\" is ignored"]);
+        assert_eq!(warnings, ["ignoring unknown config key \"odd\""]);
     }
 
     #[test]

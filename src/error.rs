@@ -1,11 +1,10 @@
-//! Everything that keeps a member from starting, or ends it.
+//! Defines the error of this crate: what keeps the program from starting, or ends it.
 
 use std::path::PathBuf;
 
 use raftlookupd_raft as raft;
 
-/// The one error of this crate. Its text is one line, and what nsqlookupd would say where it
-/// would say something.
+/// The error of this crate. Its text is one line, in nsqlookupd's words where it has any.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The command line or the environment cannot be understood.
@@ -14,7 +13,10 @@ pub enum Error {
     /// The command line names a flag that does not exist.
     #[error("{0}")]
     UnknownFlag(String),
-    /// The configuration file cannot be read, or is no TOML.
+    /// The first word of the command line is neither a flag nor a command.
+    #[error("{0}")]
+    UnknownCommand(String),
+    /// The configuration file cannot be read, or is not TOML.
     #[error("failed to load config file {} - {reason}", path.display())]
     ConfigFile {
         /// The file.
@@ -40,7 +42,7 @@ pub enum Error {
         /// What would be right.
         reason: String,
     },
-    /// Settings that are fine each for itself do not fit together.
+    /// Settings that are each valid do not fit together.
     #[error("invalid value {value:?} for {flag}: {reason}")]
     Setting {
         /// The flag, without dashes.
@@ -50,7 +52,7 @@ pub enum Error {
         /// What would be right.
         reason: String,
     },
-    /// An address cannot be listened on.
+    /// The member cannot listen on an address.
     #[error("failed to instantiate nsqlookupd - listen ({address}) failed - {reason}")]
     Listen {
         /// As configured.
@@ -58,25 +60,25 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
-    /// The member could not become, or find again, its part of the cluster.
+    /// The member could not form, join or rejoin its cluster.
     #[error("cannot start: {0}")]
     Start(#[source] raft::Error),
-    /// The member ran, and cannot go on.
-    #[error("cannot go on: {0}")]
+    /// The member ran, and cannot continue.
+    #[error("cannot continue: {0}")]
     Failed(#[source] raft::Error),
     /// A part of the program ended that never should.
-    #[error("cannot go on: {0} ended unexpectedly")]
+    #[error("cannot continue: {0} ended unexpectedly; restart the member")]
     Ended(&'static str),
     /// The cluster of `raftlookupd dev` could not be started.
     #[error("{0}")]
     Dev(String),
-    /// A registry that `raftlookupd import` or `diff` asks did not answer as it should.
+    /// An nsqlookupd or member did not answer `raftlookupd import` or `diff` as it should.
     #[error("{0}")]
     Lookupd(String),
-    /// `raftlookupd diff` could not find out whether something differs.
+    /// `raftlookupd diff` could not determine whether something differs.
     #[error(transparent)]
     NotCompared(Box<Error>),
-    /// The operating system refused something that every program may do.
+    /// The operating system refused something ordinary.
     #[error("cannot {action}: {source}")]
     System {
         /// What was tried.
@@ -87,13 +89,14 @@ pub enum Error {
 }
 
 impl Error {
-    /// What the process ends with: 2 for what the program was told, and for a `diff` that failed, since its
-    /// 1 says that something differs; 74 (`EX_IOERR`) for the disk and what is on it, so that a
-    /// supervisor can tell "do not just try again"; else 1.
+    /// The exit code of the process: 2 for a wrong command line or configuration, and for a `diff`
+    /// that failed, whose 1 means that something differs; 74 (`EX_IOERR`) for the disk and what is on
+    /// it, so that a supervisor can tell that a restart alone does not help; otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_)
             | Error::UnknownFlag(_)
+            | Error::UnknownCommand(_)
             | Error::Setting { .. }
             | Error::NotCompared(_) => 2,
             Error::Start(error) | Error::Failed(error) => match error {
@@ -105,5 +108,5 @@ impl Error {
     }
 }
 
-/// What fallible calls of this crate return.
+/// The result of fallible calls of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -6,7 +6,7 @@
 //! - [`router`] maps paths and methods to [`handlers`], and answers what has none.
 //! - [`arguments`] reads the query by Go's rules; [`read`] gives a handler a registry that is as
 //!   fresh as the client wants it.
-//! - [`answer`] and [`error`] are what handlers return.
+//! - [`context`] is what all requests share; [`answer`] and [`error`] are what handlers return.
 //! - [`body`] builds short answers under one read of the registry. [`pages`] builds long ones from
 //!   many, and [`long_answers`] bounds their memory.
 
@@ -14,6 +14,7 @@ mod answer;
 mod arguments;
 pub mod body;
 mod connection;
+pub(crate) mod context;
 pub(crate) mod error;
 mod handlers;
 mod limits;
@@ -36,7 +37,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::Service;
 
-use crate::context::Context;
+use crate::http::context::Context;
 use crate::upstream_log;
 use connection::client::Client;
 use limits::BodyLimit;

@@ -1,34 +1,46 @@
-//! A replicated, persistent drop-in for nsqlookupd: what speaks NSQ to the outside.
+//! A replicated, persistent drop-in for nsqlookupd: the part that faces nsqds, consumers, operators.
 //!
-//! Members of one cluster answer like one nsqlookupd that never forgets. This crate turns what
-//! nsqds and consumers say into events and queries, and knows nothing of how the members agree
-//! ([`raftlookupd_raft`]) or what they keep on disk.
+//! The members of a cluster answer like one nsqlookupd that never forgets. This crate turns what
+//! nsqds and consumers send into events and queries. How the members agree on events is the matter of
+//! [`raftlookupd_raft`]; what they keep, of [`raftlookupd_raft::storage`].
 //!
-//! - The command line: [`config`] (flags, environment, file), [`logging`] ([`upstream_log`] in
-//!   upstream's words), [`signals`].
-//! - [`run`] is one member from its start to its end: binds, loads, serves, stops.
-//! - nsqds: [`nsqd`]: bytes, what is said and answered, and what becomes of it in the registry.
-//! - Consumers and nsqadmin: [`http`].
-//! - What both share: [`context`] (what the member is called, and the registry once it has
-//!   loaded), [`open_files`] (how many connections there can be).
-//! - [`dev`] runs a whole cluster on one machine, each member in a process of its own.
-//! - [`migrate`] brings what running nsqlookupds list into a cluster, and compares both.
+//! # A tour, in reading order
+//!
+//! nsqd sends `REGISTER orders billing` and waits for `OK`. On the way:
+//!
+//! 1. [`commands`] sees that the command line names none, so a member runs; [`config`] reads its flags,
+//!    environment and file, and [`logging`] starts the log.
+//! 2. [`run`] (`member`) binds the listeners (`listen`), starts the servers, loads the registry, and
+//!    stops all of it when [`signals`] say so.
+//! 3. [`nsqd`]: `server` accepts the connection, `connection` reads the line,
+//!    [`nsqd::protocol`] parses it into a claim. PURE.
+//! 4. `nsqd::keeper` passes the claim to [`nsqd::owner`], which notes that the session wants the name
+//!    and, when the next batch is made, compares that with what is recorded. PURE. The missing event
+//!    goes to [`raftlookupd_raft`].
+//! 5. Once it is committed, the owner answers the command, and `connection` writes `OK`.
+//!
+//! A consumer then sends `GET /lookup?topic=orders`:
+//!
+//! 6. [`http`] makes a barrier, reads the registry in memory, and answers. Its state is in `http::context`.
+//!
+//! Along the way, used by many: `metrics` counts, [`upstream_log`] logs what nsqlookupd logs, in its
+//! words; [`error`], [`version`], `clock`, `durations` and [`open_files`] are small tools.
 //!
 //! # Invariants
-//! - A member that has not loaded its state answers so; it never answers from nothing.
-//! - A member that stops takes nobody off the list: a rolling restart is seen by no consumer.
-//! - What ends the process is one line in the log, and an exit code.
+//! - A member that has not loaded its state answers so; it never answers as if it were empty.
+//! - A member that stops unlists no nsqd: consumers do not notice a rolling restart.
+//! - Whatever ends the process is one line in the log, and an exit code.
 
+mod clock;
+pub mod commands;
 pub mod config;
-pub mod context;
-pub mod dev;
+mod durations;
 pub mod error;
 pub mod http;
 mod listen;
 pub mod logging;
 mod member;
 mod metrics;
-pub mod migrate;
 pub mod nsqd;
 pub mod open_files;
 pub mod signals;

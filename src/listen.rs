@@ -1,4 +1,4 @@
-//! Binding the addresses that a member listens on.
+//! Binds the addresses that a member listens on, as Go does.
 
 use std::io::{Error as IoError, ErrorKind, Result as IoResult};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::config::split_host_port;
 use crate::error::{Error, Result};
 
-/// After a restart every nsqd comes at once; the system caps this at its own limit.
+/// After a restart all nsqds connect at once. The system caps this at its own limit.
 const BACKLOG: i32 = 4096;
 
 /// Binds `host:port` as Go does: no host, or `0.0.0.0`, means every address of either family.

@@ -1,39 +1,41 @@
-//! The program: reads what it is told, runs until a signal, says how it ended.
+//! Runs the program: reads the command line, runs until a signal, reports how it ended.
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
+use raftlookupd::commands::migrate::Ended;
+use raftlookupd::commands::{Chosen, Request, choose, dev, migrate};
 use raftlookupd::config::{self, Config, Invocation};
 use raftlookupd::error::{Error, Result};
 use raftlookupd::logging::{Log, LogSettings};
-use raftlookupd::migrate::{self, Ended, Request};
-use raftlookupd::{dev, signals, version};
+use raftlookupd::{signals, version};
 
-/// Frees better what many small registrations held, and knows who holds what.
+/// Returns more of the memory of many small registrations, and can say who holds the rest.
 #[cfg(feature = "heap-profile")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1).peekable();
-    if words.next_if(|word| word == "dev").is_some() {
-        return match dev::read(words) {
-            Ok(plan) => ended(fatal, in_runtime(dev::run(plan))),
-            Err(dev::NoPlan::Clap(answer)) => {
-                // Help, or what is wrong with the flags.
-                let _ = answer.print();
-                ExitCode::from(u8::try_from(answer.exit_code()).unwrap_or(1))
-            }
-            Err(dev::NoPlan::Impossible(error)) => failed(fatal, &error),
-        };
-    }
-    if words
-        .peek()
-        .is_some_and(|word| word == "import" || word == "diff")
-    {
-        return migrate(words);
-    }
+    let ended = match choose(std::env::args_os().skip(1)) {
+        Ok(Chosen::Member(words)) => return member(words),
+        Ok(Chosen::Dev(words)) => dev::read(words).and_then(|request| run(request, dev::run)),
+        Ok(Chosen::Migrate(words)) => return migration(words),
+        Ok(Chosen::Help) => {
+            print(&mut std::io::stdout(), &config::usage());
+            Ok(())
+        }
+        Ok(Chosen::Version) => {
+            print(&mut std::io::stdout(), &version::lines());
+            Ok(())
+        }
+        Err(error) => Err(error),
+    };
+    exit_code(fatal, ended)
+}
+
+/// Runs a member, unless its flags ask for help or the version.
+fn member(words: Vec<OsString>) -> ExitCode {
     let hostname = gethostname::gethostname();
     let variable = |name: &str| std::env::var_os(name);
     match config::read(words, variable, &hostname.to_string_lossy()) {
@@ -42,7 +44,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Invocation::Version) => {
-            print(&mut std::io::stdout(), &version::version_line());
+            print(&mut std::io::stdout(), &version::lines());
             ExitCode::SUCCESS
         }
         Ok(Invocation::Member { config, warnings }) => {
@@ -51,27 +53,9 @@ fn main() -> ExitCode {
             for warning in warnings {
                 tracing::warn!("{warning}");
             }
-            ended(
-                |reason| end.fatal(reason),
-                in_runtime(run_member(*config, log)),
-            )
+            let ended = in_runtime(run_member(*config, log));
+            exit_code(|reason| end.fatal(reason), ended)
         }
-        Err(error) => failed(fatal, &error),
-    }
-}
-
-fn migrate(words: impl Iterator<Item = OsString>) -> ExitCode {
-    let ended = match migrate::read(words) {
-        Ok(Request::Help(text)) => {
-            print(&mut std::io::stdout(), &text);
-            return ExitCode::SUCCESS;
-        }
-        Ok(Request::Run(command)) => in_runtime(migrate::run(command)),
-        Err(error) => Err(error),
-    };
-    match ended {
-        Ok(Ended::Well) => ExitCode::SUCCESS,
-        Ok(Ended::Different) => ExitCode::from(1),
         Err(error) => failed(fatal, &error),
     }
 }
@@ -81,25 +65,49 @@ async fn run_member(config: Config, log: Log) -> Result<()> {
     raftlookupd::run(config, log, stop).await
 }
 
+fn migration(words: Vec<OsString>) -> ExitCode {
+    let mut ended = Ended::Well;
+    let command = async |command| {
+        ended = migrate::run(command).await?;
+        Ok(())
+    };
+    let result = migrate::read(words).and_then(|request| run(request, command));
+    match (result, ended) {
+        (Ok(()), Ended::Different) => ExitCode::from(1),
+        (result, _) => exit_code(fatal, result),
+    }
+}
+
+/// Prints help, or runs a command to its end.
+fn run<T>(request: Request<T>, command: impl AsyncFnOnce(T) -> Result<()>) -> Result<()> {
+    match request {
+        Request::Help(text) => {
+            print(&mut std::io::stdout(), &text);
+            Ok(())
+        }
+        Request::Run(arguments) => in_runtime(command(arguments)),
+    }
+}
+
 fn in_runtime<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Runtime::new().map_err(|source| Error::System {
         action: "start the runtime",
         source,
     })?;
     let ended = runtime.block_on(work);
-    // Whatever still blocks a thread must not hold up the end.
+    // Tasks that still block a thread must not delay the exit.
     runtime.shutdown_background();
     ended
 }
 
-fn ended(fatal: impl FnOnce(&str), result: Result<()>) -> ExitCode {
+fn exit_code(fatal: impl FnOnce(&str), result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(fatal, &error),
     }
 }
 
-/// For what goes wrong before the configuration is known.
+/// Logs what goes wrong before the configuration is known.
 fn fatal(reason: &str) {
     LogSettings::default().fatal(reason);
 }
@@ -109,6 +117,10 @@ fn failed(fatal: impl FnOnce(&str), error: &Error) -> ExitCode {
     match error {
         Error::UnknownFlag(_) => {
             print(&mut stderr, &format!("{error}\n{}", config::usage()));
+        }
+        Error::UnknownCommand(_) => {
+            let text = format!("raftlookupd: {error}\n(see raftlookupd help)");
+            print(&mut stderr, &text);
         }
         Error::Usage(_) | Error::Setting { .. } => {
             print(&mut stderr, &format!("{error}\n(see --help)"))
@@ -121,7 +133,7 @@ fn failed(fatal: impl FnOnce(&str), error: &Error) -> ExitCode {
     ExitCode::from(error.exit_code())
 }
 
-/// Whoever should read this may be gone; that is no reason to fail.
+/// Prints a text. If nobody reads it any longer, that is not a failure.
 fn print(to: &mut dyn Write, text: &str) {
     let _ = writeln!(to, "{}", text.trim_end());
 }

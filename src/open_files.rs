@@ -1,17 +1,17 @@
-//! How many connections fit into the number of files that the system lets us open.
+//! Limits connections to what the number of open files allows.
 //!
-//! The store must always be able to open a file, or the member ends. A crowd of nsqds, which all
-//! come back at once after a restart, must not take its share.
+//! The store must always be able to open a file, or the member stops. A crowd of nsqds that reconnect
+//! after a restart must not take its share.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// More connections than this wait in the system's queue, whatever the limit.
+/// The most connections of an interface, whatever the limit; further ones wait in the system's queue.
 const MOST: u64 = 16_384;
 
-/// Kept for the store, the listeners and our own calls: an eighth, within these bounds.
+/// Reserved for the store, the listeners and our own calls: an eighth, within these bounds.
 const RESERVE: (u64, u64) = (32, 512);
 
-/// Connections of the other members: an eighth of what is left, within these bounds.
+/// Connections of other members: an eighth of the rest, within these bounds.
 const PEERS: (u64, u64) = (8, 256);
 
 /// How many connections each interface may have.
@@ -21,12 +21,11 @@ pub struct MostConnections {
     pub tcp: usize,
     /// Consumers, which come and go.
     pub http: usize,
-    /// The other members.
+    /// Other members.
     pub peers: usize,
 }
 
-/// Raises the limit as far as the system lets us without asking (as Go's runtime does for
-/// nsqlookupd), and divides it.
+/// Raises the soft limit to the hard one (as Go's runtime does for nsqlookupd), and divides it.
 pub fn raise_limit() -> MostConnections {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -36,7 +35,7 @@ pub fn raise_limit() -> MostConnections {
     let files = match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::debug!(%error, "the limit of open files stays as it is");
+            tracing::debug!(%error, "cannot raise the limit of open files");
             limit.current
         }
     };

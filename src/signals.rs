@@ -1,4 +1,4 @@
-//! What tells the process to stop.
+//! Stops the process when a signal asks for it.
 
 use std::io::Read;
 
@@ -7,13 +7,13 @@ use tokio::sync::watch;
 
 use crate::error::{Error, Result};
 
-/// What a Go program ends with after SIGQUIT.
+/// The exit code of a Go program after SIGQUIT.
 const QUIT: i32 = 2;
 
-/// Becomes true at SIGTERM or SIGINT, or, if asked for, when standard input ends. A second
-/// signal ends the process at once; nothing acknowledged is lost by that. As upstream, SIGQUIT
-/// ends it with exit code 2, and SIGUSR1 and SIGUSR2 do nothing: log rotation sends them. Must be
-/// called within a Tokio runtime.
+/// Becomes true at SIGTERM or SIGINT, or, if asked for, when standard input ends. A second signal
+/// ends the process at once, without losing anything acknowledged. As upstream, SIGQUIT ends it with
+/// exit code 2, and SIGUSR1 and SIGUSR2, which log rotation sends, do nothing. Must be called within
+/// a Tokio runtime.
 ///
 /// # Errors
 /// [`Error::System`] if the system does not let us handle signals.
@@ -28,7 +28,7 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
     }
     if on_stdin_eof {
         let stop = stop.clone();
-        // A thread of its own: a runtime would wait for its read when it ends.
+        // Not a task: the runtime would wait for its read when it ends.
         std::thread::spawn(move || {
             drain_stdin();
             stop.send_replace(true);
@@ -42,7 +42,7 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
                 _ = quit.recv() => std::process::exit(QUIT),
             }
             if repeated {
-                // The first was obeyed already, so this end is as wanted as that.
+                // The first signal already asked for this.
                 std::process::exit(0);
             }
             stop.send_replace(true);
@@ -51,10 +51,10 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
     Ok(stopped)
 }
 
-/// Resolves when the process shall stop.
+/// Resolves when the process should stop.
 pub async fn stopped(stop: &mut watch::Receiver<bool>) {
     if stop.wait_for(|stop| *stop).await.is_err() {
-        // Nobody is left who could say so.
+        // The sender is gone, so it can no longer become true.
         std::future::pending::<()>().await;
     }
 }

@@ -1,8 +1,7 @@
-//! The lines that nsqlookupd logs as well, in its words: somebody's alerts and dashboards read them.
-//! As text they have no fields behind the message; as JSON they have them all.
+//! Logs the lines that nsqlookupd logs, in its words: alerts and dashboards may match them.
 //!
-//! What single registrations are is a detail here: upstream writes a line for each, thousands
-//! when one large nsqd connects.
+//! As text they have no fields after the message; as JSON they have all fields. Individual
+//! registrations are logged at debug: upstream logs thousands when one large nsqd connects.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +9,12 @@ use std::time::Duration;
 use axum::http::{Method, Uri};
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 
-/// Marks these lines.
+use crate::durations::format_duration;
+
+/// The target of these lines.
 pub(crate) const TARGET: &str = "raftlookupd::upstream_log";
 
-/// What nsqds do to registrations.
+/// A change of a registration by an nsqd.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
     Register,
@@ -28,7 +29,7 @@ pub(crate) fn exiting(remote: SocketAddr) {
     tracing::info!(target: TARGET, %remote, "PROTOCOL(V1): [{remote}] exiting ioloop");
 }
 
-/// A client's last words, and ours.
+/// A protocol error, which ends the connection.
 pub(crate) fn protocol_error(remote: SocketAddr, error: &str) {
     tracing::error!(target: TARGET, %remote, error, "[{remote}] - {error}");
 }
@@ -64,7 +65,7 @@ pub(crate) fn registration(remote: SocketAddr, change: Change, topic: &str, chan
     );
 }
 
-/// An answer over HTTP; a detail if it is one of those that machines ask for all the time.
+/// An HTTP request that was answered; at debug if machines poll its path.
 pub(crate) fn answered(
     is_detail: bool,
     (method, uri): (&Method, &Uri),
@@ -73,7 +74,6 @@ pub(crate) fn answered(
     elapsed: Duration,
 ) {
     let micros = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
-    // Debug writes a duration as Go does.
     macro_rules! line {
         ($level:ident) => {
             tracing::$level!(
@@ -83,7 +83,8 @@ pub(crate) fn answered(
                 status,
                 %remote,
                 elapsed_us = micros,
-                "{status} {method} {uri} ({remote}) {elapsed:?}"
+                "{status} {method} {uri} ({remote}) {}",
+                format_duration(elapsed)
             )
         };
     }

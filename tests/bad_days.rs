@@ -344,7 +344,7 @@ fn a_full_disk_ends_the_member_with_one_plain_line() {
     assert_eq!(last.len(), 1, "{log}");
     let (_, text) = last[0].split_once(" FATAL: ").unwrap();
     assert!(
-        text.starts_with("cannot go on: the store failed: cannot "),
+        text.starts_with("cannot continue: the store failed: cannot "),
         "{text}"
     );
     assert!(text.contains("File too large"), "{text}");

@@ -128,7 +128,7 @@ fn two_nsqds_with_one_address_are_listed_with_the_topics_of_both() {
         let expected = if round % 2 == 0 { nobody() } else { h1() };
         all_list(&cluster, "orders", &expected);
     }
-    let said = "two connections announce one nsqd: its topics are those of both";
+    let said = "two connections announce the same nsqd; their registrations are combined";
     let log = cluster.members[0].log();
     assert_eq!(log.matches(said).count(), 1, "{log}");
     assert_eq!(
@@ -280,7 +280,7 @@ fn a_client_that_registers_without_end_is_closed_and_hurts_no_other() {
     });
     assert!(longest < 3 * NSQD_WAITS, "{longest:?}, {sent} were sent");
     let log = member.log();
-    let said = "the client has registered too much without a quorum";
+    let said = "too many registrations of this client wait for a quorum";
     assert_eq!(log.matches(said).count(), 1, "after {sent}: {log}");
 
     let other = (left + 1) % 3;

@@ -25,7 +25,7 @@ fn with_log_format_json_every_line_is_an_object() {
     // What is not written yet is lost with the process.
     wait_until("both are in the log", || {
         let log = cluster.members[0].log();
-        log.contains("E_INVALID") && log.contains("this is an HTTP request")
+        log.contains("E_INVALID") && log.contains("HTTP request on the TCP port")
     });
 
     let leader = cluster.leader();
@@ -160,7 +160,7 @@ fn the_level_is_changed_over_http_as_at_nsqd() {
         ("/metrics?details", 1),
         ("silence", 0),
         (
-            "the log level was changed until the next start from=info to=debug",
+            "log level changed until the next start from=info to=debug",
             1,
         ),
         ("from=debug to=fatal", 1),

@@ -95,9 +95,9 @@ fn an_import_brings_what_is_missing_and_can_be_repeated() {
         "+ topic archive",
     ];
     let remarks = [
-        "left out: #ephemeral names 1, which go with their last claim",
-        "left out: tombstones 1, which have no effect before their nsqds register with the cluster",
-        "there already: topics 1, channels 1, tombstones 0",
+        "skipped: #ephemeral names 1, which go with their last claim",
+        "skipped: tombstones 1, which have no effect until their nsqds register with the cluster",
+        "already there: topics 1, channels 1, tombstones 0",
     ];
     let dry_run = run(&["import", "-from", &from, "-to", &to, "-dry-run"]);
     let title = "to be imported: topics 1, channels 2, tombstones 1";
@@ -120,7 +120,7 @@ fn an_import_brings_what_is_missing_and_can_be_repeated() {
         "imported: topics 0, channels 0, tombstones 0",
         remarks[0],
         remarks[1],
-        "there already: topics 2, channels 3, tombstones 1",
+        "already there: topics 2, channels 3, tombstones 1",
     ];
     assert_eq!(
         (again.code, &again.lines[..]),
@@ -225,12 +225,12 @@ fn a_source_that_does_not_answer_as_it_should_changes_nothing() {
         (
             200,
             "<html>".to_string(),
-            "is not what nsqlookupd answers: expected value",
+            "did not answer like an nsqlookupd: expected value",
         ),
         (
             200,
             format!(r#"{{"channels":"{}"}}"#, "long".repeat(1000)),
-            "is not what nsqlookupd answers: invalid type: string \"longlong",
+            "did not answer like an nsqlookupd: invalid type: string \"longlong",
         ),
         (
             200,
@@ -271,7 +271,7 @@ fn names_that_cannot_be_are_left_out() {
     let ran = run(&[&["import"], &words[..]].concat());
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     assert_eq!(ran.lines[..2], ["+ channel t/x", "+ topic t"]);
-    let text = r#"left out 4 names that are not valid, such as "*", "a b", "\u{1b}[31m", "x&y=1""#;
+    let text = r#"skipped 4 invalid names, such as "*", "a b", "\u{1b}[31m", "x&y=1""#;
     assert!(ran.stderr.contains(text), "{}", ran.stderr);
     assert_eq!(run(&[&["diff"], &words[..]].concat()).code, Some(0));
 }
@@ -320,7 +320,7 @@ fn what_was_done_is_reported_when_the_rest_fails() {
             "+ topic t",
             "imported: topics 1, channels 0, tombstones 0",
             "not done: 1 of 2",
-            "there already: topics 0, channels 0, tombstones 0",
+            "already there: topics 0, channels 0, tombstones 0",
         ]
     );
 }

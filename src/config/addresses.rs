@@ -1,8 +1,8 @@
-//! The forms of `host:port`.
+//! Splits, joins and checks addresses of the form `host:port`.
 
 use std::net::Ipv6Addr;
 
-/// Splits at the last colon; an IPv6 host stands in brackets, which are taken off.
+/// Splits at the last colon, and removes the brackets around an IPv6 host.
 pub(crate) fn split_host_port(address: &str) -> Result<(&str, &str), &'static str> {
     let (host, port) = address.rsplit_once(':').ok_or("missing port in address")?;
     match host.strip_prefix('[') {
@@ -15,7 +15,7 @@ pub(crate) fn split_host_port(address: &str) -> Result<(&str, &str), &'static st
     }
 }
 
-/// Whether others can dial this.
+/// Checks that an address can be dialled.
 ///
 /// # Errors
 /// What would be right.

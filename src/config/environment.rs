@@ -1,22 +1,23 @@
-//! Every flag also as an environment variable: `--data-path` as `RAFTLOOKUPD_DATA_PATH`.
+//! Reads flags from environment variables: `--data-path` from `RAFTLOOKUPD_DATA_PATH`.
 
 use std::ffi::OsString;
 
-use super::flags::{canonical, declared, environment_name, type_name};
+use super::canonical::{canonical, environment_name};
+use super::flags::{declared, type_name};
 use crate::error::{Error, Result};
 
-/// The settings found. An empty variable counts as absent, for that is what compose files make
-/// of a value that nobody gave. Other variables with our prefix are no mistake: Kubernetes gives
-/// every container `RAFTLOOKUPD_PORT` and the like when there is a service of that name.
+/// The settings found. An empty variable counts as absent: compose files make one of a value that
+/// was not given. Unknown variables with our prefix are ignored: Kubernetes sets
+/// `RAFTLOOKUPD_PORT` and the like in every container if there is a service of that name.
 ///
 /// # Errors
-/// [`Error::Usage`] for a variable that is no text.
+/// [`Error::Usage`] for a variable that is not UTF-8.
 pub(super) fn read(variable: impl Fn(&str) -> Option<OsString>) -> Result<Vec<String>> {
     let flags = declared();
     let named = flags.iter().filter_map(|flag| {
         let name = flag.get_long()?;
         let variable_name = environment_name(name);
-        // A switch acts once; it is no setting.
+        // A switch acts once; it is not a setting.
         let value = variable(&variable_name)
             .filter(|value| !value.is_empty() && type_name(flag) != "bool")?;
         let value = value.into_string().map_err(|value| {

@@ -1,20 +1,21 @@
-//! The configuration file: TOML, nsqlookupd's keys and ours, flags with underscores.
+//! Reads the configuration file: TOML, whose keys are the flags with underscores.
 
 use std::path::Path;
 
 use clap::Arg;
 use toml::{Table, Value};
 
-use super::flags::{canonical, declared, key, type_name};
+use super::canonical::{canonical, key};
+use super::flags::{declared, type_name};
 use crate::error::{Error, Result};
 
-/// What a configuration file says.
+/// The contents of a configuration file.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct File {
     /// In the canonical form.
     pub(super) settings: Vec<String>,
-    /// One line for each key that means nothing. nsqlookupd ignores these, so a file that works
-    /// there must start this program too; but a misspelt key should not go unnoticed.
+    /// One line for each unknown key. nsqlookupd ignores them, so a file that works there must work
+    /// here; but a misspelt key should not go unnoticed.
     pub(super) warnings: Vec<String>,
 }
 
@@ -42,7 +43,7 @@ fn read(table: &Table) -> Result<File> {
             .iter()
             .find(|flag| flag.get_long().is_some_and(|name| key(name) == *found));
         match flag {
-            // Switches and the file's own name: nsqlookupd has a use for none of them here.
+            // Switches and the file's own name: nsqlookupd ignores them here.
             Some(flag) if type_name(flag) == "bool" || flag.get_long() == Some("config") => {}
             Some(flag) => {
                 let name = flag.get_long().unwrap_or_default();
@@ -55,7 +56,7 @@ fn read(table: &Table) -> Result<File> {
     Ok(file)
 }
 
-/// A value as it would stand on the command line.
+/// A value as it would be written on the command line.
 fn setting(name: &str, kind: &str, value: &Value) -> Result<String> {
     let right = match (kind, value) {
         (_, Value::String(text)) => return Ok(text.clone()),
@@ -80,8 +81,8 @@ fn unknown(found: &str, flags: &[&Arg]) -> String {
         .filter_map(|flag| flag.get_long().map(key))
         .find(|name| *name == meant);
     match meant {
-        Some(meant) => format!("the unknown key {found:?} is ignored; did you mean {meant:?}?"),
-        None => format!("the unknown key {found:?} is ignored"),
+        Some(meant) => format!("ignoring unknown config key {found:?}; did you mean {meant:?}?"),
+        None => format!("ignoring unknown config key {found:?}"),
     }
 }
 
@@ -127,23 +128,23 @@ mod tests {
         for (text, warning) in [
             (
                 "unknown_key = 1",
-                "the unknown key \"unknown_key\" is ignored",
+                "ignoring unknown config key \"unknown_key\"",
             ),
             (
                 "[section]\nkey = 'x'",
-                "the unknown key \"section\" is ignored",
+                "ignoring unknown config key \"section\"",
             ),
             (
                 "tombstone-lifetime = 'x'",
-                "the unknown key \"tombstone-lifetime\" is ignored; did you mean \"tombstone_lifetime\"?",
+                "ignoring unknown config key \"tombstone-lifetime\"; did you mean \"tombstone_lifetime\"?",
             ),
             (
                 "Log_Level = 'bogus'",
-                "the unknown key \"Log_Level\" is ignored; did you mean \"log_level\"?",
+                "ignoring unknown config key \"Log_Level\"; did you mean \"log_level\"?",
             ),
             (
                 "stop_on_stdin_eof = true",
-                "the unknown key \"stop_on_stdin_eof\" is ignored",
+                "ignoring unknown config key \"stop_on_stdin_eof\"",
             ),
         ] {
             let file = parse(text).unwrap();

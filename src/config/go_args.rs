@@ -1,11 +1,12 @@
-//! The command line as Go's flag package reads it, which is how nsqlookupd's users write theirs.
+//! Reads the command line as Go's flag package does, which is how nsqlookupd's users write theirs.
 //!
 //! One dash or two; `-flag=value` or `-flag value`; a switch takes a value only after `=`;
-//! everything after the first word that is no flag, or after `--`, is ignored.
+//! everything after the first word that is not a flag, or after `--`, is ignored.
 
 use std::ffi::OsString;
 
-use super::flags::{canonical, declared, type_name};
+use super::canonical::canonical;
+use super::flags::{declared, type_name};
 use crate::error::{Error, Result};
 
 /// What a command line asks for.
@@ -105,7 +106,7 @@ mod tests {
             ),
             (&["--verbose=F"], &["--verbose=false"]),
             (&["-version=1"], &["--version=true"]),
-            // A switch does not take the next word; it is the first that is no flag.
+            // A switch does not take the next word; it is the first that is not a flag.
             (&["--verbose", "false", "--bogus"], &["--verbose=true"]),
             (&["--version", "more"], &["--version=true"]),
             (&["--name=a", "stray", "--bogus"], &["--name=a"]),

@@ -1,4 +1,4 @@
-//! `--initial-cluster a=host1:4162,b=host2:4162`: etcd's convention.
+//! Parses `--initial-cluster a=host1:4162,b=host2:4162`, which is etcd's convention.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(crate) fn parse_initial_cluster(text: &str) -> Result<InitialCluster, String
     Ok(members)
 }
 
-/// A member's name, which must be able to stand in the list.
+/// Parses a member's name, which must fit into the list.
 ///
 /// # Errors
 /// What would be right.

@@ -1,10 +1,10 @@
-//! The usage text: nsqlookupd's flags as Go prints them, then what raftlookupd adds.
+//! Prints the usage text: nsqlookupd's flags as Go prints them, then raftlookupd's own.
 
 use clap::Arg;
 
 use super::flags::{OWN, UPSTREAM, declared, type_name};
 
-/// Columns before the explanation of our own flags, and of it.
+/// The widths of our own flags and of their explanations.
 const COLUMNS: (usize, usize) = (36, 60);
 
 /// What `--help` prints.
@@ -19,14 +19,17 @@ pub fn usage() -> String {
     let own: String = under(OWN).map(in_columns).collect();
     format!(
         "Usage of raftlookupd:\n\
-         \x20 raftlookupd [flags]         run a member, or a cluster of one\n\
-         \x20 raftlookupd dev [flags]     run a whole cluster on this machine (dev --help)\n\
-         \x20 raftlookupd import [flags]  bring in what running nsqlookupds list (import --help)\n\
-         \x20 raftlookupd diff [flags]    compare them with a cluster (diff --help)\n\n\
-         Flags, as nsqlookupd's; one dash or two:\n{upstream}\n\
-         Flags that nsqlookupd does not have:\n{own}\n\
-         Each flag can also be an environment variable (--data-path as RAFTLOOKUPD_DATA_PATH) or a\n\
-         key in the config file (data_path). Flags win over the environment, and that over the file.\n"
+         \x20 raftlookupd [flags]         run a member; without --initial-cluster, a cluster of one\n\
+         \x20 raftlookupd dev [flags]     run a whole cluster on this machine\n\
+         \x20 raftlookupd import [flags]  copy what running nsqlookupds list into a cluster\n\
+         \x20 raftlookupd diff [flags]    compare running nsqlookupds with a cluster\n\
+         \x20 raftlookupd help [command]  show this text, or the flags of a command\n\
+         \x20 raftlookupd version         show the versions\n\n\
+         nsqlookupd's flags, with one dash or two:\n{upstream}\n\
+         raftlookupd's own flags:\n{own}\n\
+         Each flag can also be set by an environment variable (--data-path: RAFTLOOKUPD_DATA_PATH) or\n\
+         a key in the config file (data_path). Flags take precedence over the environment, and the\n\
+         environment over the file.\n"
     )
 }
 
@@ -68,7 +71,8 @@ fn help(flag: &Arg) -> String {
 mod tests {
     use super::*;
     use crate::config::Config;
-    use crate::config::flags::{Flags, Source, canonical};
+    use crate::config::canonical::{Source, canonical};
+    use crate::config::flags::Flags;
 
     #[test]
     fn nsqlookupds_flags_look_as_they_did() {
@@ -85,7 +89,7 @@ mod tests {
         assert!(!usage.contains("stdin"), "{usage}");
     }
 
-    /// The defaults stand in the texts; here they are read back and tried.
+    /// The texts name the defaults; here they are read back and compared.
     #[test]
     fn the_defaults_are_true() {
         let told: Vec<String> = declared()

@@ -3,8 +3,6 @@
 use raftlookupd_raft::Error;
 use raftlookupd_raft::storage::event::Refusal;
 
-use crate::http::long_answers::NoAnswer;
-
 /// An answer that is an error: `{"message":"..."}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum HttpError {
@@ -112,16 +110,6 @@ impl ProfileError {
             ProfileError::Failed => (500, "Could not take the profile: the log says why"),
         };
         (status, message.into())
-    }
-}
-
-impl From<NoAnswer> for HttpError {
-    fn from(reason: NoAnswer) -> Self {
-        match reason {
-            NoAnswer::Busy => HttpError::Busy,
-            NoAnswer::TooLarge => HttpError::AnswerTooLarge,
-            NoAnswer::Abandoned => HttpError::Internal,
-        }
     }
 }
 

@@ -23,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use crate::http::connection::client::Client;
+use crate::http::error::HttpError;
 
 /// Unit of allocation, sending and accounting.
 const CHUNK: usize = 64 << 10;
@@ -45,6 +46,16 @@ pub(crate) enum NoAnswer {
     TooLarge,
     /// The client has left, or the thread has panicked.
     Abandoned,
+}
+
+impl From<NoAnswer> for HttpError {
+    fn from(reason: NoAnswer) -> Self {
+        match reason {
+            NoAnswer::Busy => HttpError::Busy,
+            NoAnswer::TooLarge => HttpError::AnswerTooLarge,
+            NoAnswer::Abandoned => HttpError::Internal,
+        }
+    }
 }
 
 /// What an answer is about, which decides the pool that it is built in.

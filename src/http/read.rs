@@ -7,10 +7,10 @@ use axum::http::request::Parts;
 use raftlookupd_raft::Registry;
 use raftlookupd_raft::storage::registration_db::{Lifetimes, RegistrationDb};
 
-use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::arguments::Arguments;
 use crate::http::connection::client::Client;
+use crate::http::context::Context;
 use crate::http::error::HttpError;
 use crate::http::long_answers::{Page, Scope};
 

@@ -13,14 +13,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{self, MethodRouter};
 use tower::ServiceExt;
 
-use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::arguments::unescape_path;
+use crate::http::context::Shared;
 use crate::http::error::HttpError;
 use crate::http::handlers::{changes, lists, log_level, lookup, pprof, status};
-
-/// The state of all handlers.
-pub(super) type Shared = Arc<Context>;
 
 /// Values of `Allow`.
 const GET: &str = "GET, OPTIONS";

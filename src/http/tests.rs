@@ -36,11 +36,6 @@ impl Member {
         let metrics = Arc::new(Metrics::new());
         let timeout = Duration::from_secs(300);
         let context = Context {
-            broadcast_address: "h1".into(),
-            hostname: "h1".into(),
-            tcp_port: 4160,
-            http_port: 4161,
-            version: "1.3.0".into(),
             inactive_producer_timeout: timeout,
             tombstone_lifetime: Duration::from_secs(45),
             tcp_slots: Slots::new(1),

@@ -1,62 +1,13 @@
-//! One event as one line.
+//! Renders one line of the log, as text or JSON.
 
-use std::fmt::{Debug, Write};
+use std::fmt::Write;
 
 use chrono::{Local, SecondsFormat, Utc};
 use serde_json::{Map, Value};
-use tracing::Event;
-use tracing::field::{Field, Visit};
 
-use super::{LogFormat, LogSettings};
+use super::settings::{LogFormat, LogSettings};
 
-/// What an event carries.
-#[derive(Debug, Default)]
-pub(super) struct Fields {
-    pub(super) message: String,
-    pub(super) others: Vec<(&'static str, Value)>,
-}
-
-impl Fields {
-    pub(super) fn of(event: &Event<'_>) -> Fields {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        fields
-    }
-
-    fn put(&mut self, field: &Field, value: Value) {
-        match (field.name(), value) {
-            ("message", Value::String(text)) => self.message = text,
-            ("message", value) => self.message = value.to_string(),
-            // Where the `log` crate's events come from; their texts say enough.
-            (name, _) if name.starts_with("log.") => {}
-            (name, value) => self.others.push((name, value)),
-        }
-    }
-}
-
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.put(field, format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, value.into());
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, value.into());
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, value.into());
-    }
-}
-
-/// The line, without its end.
+/// Renders a line, without its LF.
 pub(super) fn render(
     settings: &LogSettings,
     level: &str,
@@ -72,10 +23,6 @@ pub(super) fn render(
             for (name, value) in fields {
                 line.push_str(&format!(" {name}="));
                 match value {
-                    // A list or the like, which has its own quotes.
-                    Value::String(text) if text.starts_with(['[', '{', '"']) => {
-                        push_text(&mut line, text);
-                    }
                     Value::String(text) if text.is_empty() || text.contains([' ', '"']) => {
                         push_text(&mut line, &format!("{text:?}"));
                     }
@@ -106,7 +53,8 @@ pub(super) fn render(
     }
 }
 
-/// Lines hold what strangers send; it must not be able to end a line or to steer a terminal.
+/// Appends a text with control characters escaped: clients must not be able to end a line, or to
+/// control a terminal.
 fn push_text(line: &mut String, text: &str) {
     for c in text.chars() {
         if c.is_control() {
@@ -118,7 +66,7 @@ fn push_text(line: &mut String, text: &str) {
     }
 }
 
-/// JSON need not escape all that can steer a terminal.
+/// Escapes control characters that JSON allows but terminals obey.
 fn escape_controls(json: &str) -> String {
     let mut line = String::with_capacity(json.len());
     for c in json.chars() {
@@ -151,7 +99,7 @@ mod tests {
             ("leader", "b".into()),
             ("error", "no quorum".into()),
             ("empty", "".into()),
-            ("missing", "[\"b\", \"c\"]".into()),
+            ("missing", vec!["b", "c"].into()),
         ];
         let line = rendered(LogFormat::Text, "a\nb\u{1b}[2J \u{e9}", &fields);
         let (prefix, rest) = line.split_at("[here] ".len());
@@ -164,7 +112,7 @@ mod tests {
         assert_eq!(digits, "0000/00/00 00:00:00.000000");
         assert_eq!(
             text,
-            " WARNING: a\\nb\\u{1b}[2J \u{e9} term=5 leader=b error=\"no quorum\" empty=\"\" missing=[\"b\", \"c\"]"
+            " WARNING: a\\nb\\u{1b}[2J \u{e9} term=5 leader=b error=\"no quorum\" empty=\"\" missing=[\"b\",\"c\"]"
         );
     }
 

@@ -1,5 +1,4 @@
-//! Moves bytes between one socket and a protocol session, and commands to the keeper of all
-//! sessions.
+//! Moves bytes between one socket and its protocol session, and commands to the keeper.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -11,8 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 
-use crate::context::Context;
 use crate::metrics::SessionEvent;
+use crate::nsqd::interface::Interface;
 use crate::nsqd::keeper::Opened;
 use crate::nsqd::owner::{CloseReason, Verdict};
 use crate::nsqd::protocol::error::ProtocolError;
@@ -20,18 +19,18 @@ use crate::nsqd::protocol::reply::{OK, frame};
 use crate::nsqd::protocol::session::{Action, Session};
 use crate::upstream_log::{self, Change};
 
-/// Answers that a client may have waiting before we read more of what it sends.
+/// Commands of one client that may wait for their answers; further input is not read.
 const WINDOW: usize = 256;
 
-/// What is read at once. Most commands are shorter than a hundred bytes.
+/// The size of the read buffer. Most commands are shorter than a hundred bytes.
 const INPUT: usize = 4 * 1024;
 
 /// Deadline for a client that has not identified itself to complete a command; the first is timed
 /// from accept. Between commands it may stay silent indefinitely, as at nsqlookupd; a machine that
-/// is gone is noticed by TCP keep-alive.
+/// has vanished is detected by TCP keep-alive.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// A client that does not take its answers for so long is gone.
+/// Deadline for a client to read an answer.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
 type Answer = Pin<Box<dyn Future<Output = Verdict> + Send>>;
@@ -42,7 +41,7 @@ enum Waiting {
     Verdict(Answer),
 }
 
-/// What the loop woke up for.
+/// Why the loop woke up.
 enum Woken {
     Stop,
     Answered(Vec<u8>),
@@ -51,12 +50,12 @@ enum Woken {
     Closed(CloseReason),
 }
 
-/// Speaks with one client until one side ends it. What an nsqd registered is withdrawn before the
+/// Serves one client until either side closes. What an nsqd registered is withdrawn before the
 /// connection closes, unless this member is stopping.
 pub(crate) async fn serve(
     stream: TcpStream,
     remote: SocketAddr,
-    context: Arc<Context>,
+    interface: Arc<Interface>,
     stop: watch::Receiver<bool>,
 ) {
     upstream_log::new_client(remote);
@@ -65,7 +64,7 @@ pub(crate) async fn serve(
         remote,
         session: Session::new(),
         opened: None,
-        context,
+        interface,
         waiting: VecDeque::new(),
         held_back: None,
         is_exclusive: false,
@@ -76,11 +75,11 @@ pub(crate) async fn serve(
         upstream_log::exiting(remote);
         connection.waiting.clear();
         if let Some(Opened { session, .. }) = connection.opened {
-            let context = &connection.context;
-            context.metrics.session(SessionEvent::Detached);
-            context.keeper.close(session).await;
+            let interface = &connection.interface;
+            interface.metrics.session(SessionEvent::Detached);
+            interface.keeper.close(session).await;
         }
-        // Both sides know now; an error here changes nothing.
+        // Both sides are done; an error changes nothing.
         let _ = connection.stream.shutdown().await;
     }
 }
@@ -88,21 +87,21 @@ pub(crate) async fn serve(
 struct Connection {
     stream: TcpStream,
     remote: SocketAddr,
-    context: Arc<Context>,
+    interface: Arc<Interface>,
     session: Session,
     /// Once the client has identified itself.
     opened: Option<Opened>,
     waiting: VecDeque<Waiting>,
-    /// A command that must not overtake those that wait.
+    /// A command that must not overtake those that wait for their answers.
     held_back: Option<Action>,
-    /// Whether what waits must be answered before another command is looked at.
+    /// Whether the next command must wait until all earlier ones are answered.
     is_exclusive: bool,
-    /// When the command that the client owes must be complete.
+    /// When the command that an unidentified client owes must be complete.
     owed_until: Option<Instant>,
 }
 
 impl Connection {
-    /// Whether it ended because this member is stopping.
+    /// Serves until the end; returns whether that is because this member is stopping.
     async fn run(&mut self, mut stop: watch::Receiver<bool>) -> bool {
         let mut input = vec![0; INPUT];
         let mut output = Vec::new();
@@ -115,7 +114,7 @@ impl Connection {
             match self.wait(&mut stop, &mut input, open && more).await {
                 Woken::Stop => return true,
                 Woken::Overdue => {
-                    tracing::info!(remote = %self.remote, "no command in time: closing the connection");
+                    tracing::info!(remote = %self.remote, "client sent no complete command in time, closing connection");
                     return false;
                 }
                 Woken::Closed(reason) => {
@@ -141,7 +140,7 @@ impl Connection {
         }
     }
 
-    /// Does what the client has asked for; whether more can be read now.
+    /// Carries out what has been received; returns whether more can be read now.
     async fn perform(&mut self, open: &mut bool) -> bool {
         while self.waiting.len() < WINDOW {
             if self.is_exclusive && !self.waiting.is_empty() {
@@ -152,8 +151,8 @@ impl Connection {
                 return true;
             };
             self.owed_until = None;
-            // As upstream, which does one command after the other: registering a name and giving
-            // it up leaves it listed.
+            // As upstream, which runs commands one by one: a name that is registered and then given up
+            // stays listed.
             if matches!(action, Action::Release(..)) && !self.waiting.is_empty() {
                 self.held_back = Some(action);
                 return false;
@@ -168,9 +167,9 @@ impl Connection {
         false
     }
 
-    /// The answer to a command, if there is one.
+    /// Carries out one command; its answer, if it has one.
     async fn act(&mut self, action: Action, open: &mut bool) -> Option<Waiting> {
-        let keeper = &self.context.keeper;
+        let keeper = &self.interface.keeper;
         let session = self.opened.as_ref().map(|opened| opened.session);
         match (action, session) {
             (Action::Ping, Some(session)) => Some(Waiting::Verdict(Box::pin(keeper.ping(session)))),
@@ -178,9 +177,9 @@ impl Connection {
             (Action::Attach(producer, info), _) => {
                 let remote = self.remote.to_string();
                 upstream_log::identified(&remote, &producer, &info);
-                self.context.metrics.session(SessionEvent::Attached);
+                self.interface.metrics.session(SessionEvent::Attached);
                 self.opened = Some(keeper.identify(producer, info, remote).await);
-                Some(Waiting::Body(self.context.introduction()))
+                Some(Waiting::Body(self.interface.identity.body()))
             }
             (Action::Claim(topic, channel), Some(session)) => {
                 self.log_change(Change::Register, &topic, channel.as_deref());
@@ -194,12 +193,12 @@ impl Connection {
                 Some(Waiting::Verdict(Box::pin(verdict)))
             }
             (Action::Claim(..) | Action::Release(..), None) => {
-                debug_assert!(false, "the protocol lets nobody register unidentified");
+                debug_assert!(false, "the protocol refuses registrations before IDENTIFY");
                 *open = false;
                 None
             }
             (Action::Fail(error), _) => {
-                self.context.metrics.session(SessionEvent::ProtocolError);
+                self.interface.metrics.session(SessionEvent::ProtocolError);
                 self.log_failure(&error);
                 *open = false;
                 Some(Waiting::Body(error.text()))
@@ -226,7 +225,7 @@ impl Connection {
         let answered = async {
             match self.waiting.front_mut() {
                 Some(Waiting::Body(body)) => std::mem::take(body),
-                Some(Waiting::Verdict(verdict)) => self.context.body_of(verdict.await),
+                Some(Waiting::Verdict(verdict)) => self.interface.body_of(verdict.await),
                 None => std::future::pending().await,
             }
         };
@@ -258,7 +257,7 @@ impl Connection {
         if *error == ProtocolError::BadMagic && METHODS.contains(&self.session.opening()) {
             tracing::warn!(
                 remote = %self.remote,
-                "this is an HTTP request on the TCP port: the client wants the HTTP port"
+                "HTTP request on the TCP port; point the client at the HTTP port"
             );
             return;
         }
@@ -271,7 +270,7 @@ impl Connection {
 async fn closed(closed: &mut oneshot::Receiver<CloseReason>) -> CloseReason {
     match closed.await {
         Ok(reason) => reason,
-        // The session is closed by its connection, not the other way round.
+        // The keeper is gone; the connection ends by itself.
         Err(_) => std::future::pending().await,
     }
 }
@@ -280,19 +279,19 @@ fn log_close(remote: SocketAddr, reason: CloseReason) {
     match reason {
         CloseReason::TooMuchUndecided => tracing::warn!(
             %remote,
-            "the client has registered too much without a quorum: closing its connection"
+            "too many registrations of this client wait for a quorum, closing connection"
         ),
         CloseReason::MostUndecided => tracing::warn!(
             %remote,
-            "too much waits for a quorum, most of it of this client: closing its connection"
+            "too many registrations wait for a quorum, most of them of this client, closing connection"
         ),
         CloseReason::PresumedDead => tracing::info!(
             %remote,
-            "no PING for too long, and its nsqd has another connection: closing this one"
+            "no PING within --inactive-producer-timeout, and the nsqd has another connection, closing this one"
         ),
         CloseReason::Replaced => tracing::info!(
             %remote,
-            "the registry was replaced by a snapshot: closing the connection, nsqd comes back"
+            "registry replaced by a snapshot, closing connection; nsqd reconnects"
         ),
     }
 }

@@ -1,35 +1,30 @@
-//! The owner of this member's sessions, shared by all connections and by the registry: carries
-//! answers to where they are awaited, and makes barriers.
+//! Shares the owner of this member's sessions between all connections and the registry: delivers
+//! answers to the commands that wait for them, and makes barriers.
 //!
 //! Lock order: the owner, then the registry; the state machine keeps to it as well.
 
-use std::collections::HashMap;
+mod registry_owner;
+mod shared;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use raftlookupd_raft::Registry;
-use raftlookupd_raft::owner::{Owner as RegistryOwner, Room, SharedOwner};
-use raftlookupd_raft::storage::event::{Event, Refusal};
-use raftlookupd_raft::storage::registration::{MemberId, PeerInfo, ProducerId, UnixMillis};
-use raftlookupd_raft::storage::registration_db::{Note, RegistrationDb};
+use raftlookupd_raft::owner::SharedOwner;
+use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
+use raftlookupd_raft::storage::registration_db::RegistrationDb;
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::context::unix_millis;
-use crate::metrics::{Metrics, SessionEvent};
-use crate::nsqd::owner::{
-    CloseReason, Counts, Effect, Moment, Now, Owner, Reply, SessionId, Settings, Ticket, Verdict,
-};
+use crate::metrics::{Metrics, SessionCounts};
+use crate::nsqd::owner::{CloseReason, Now, Owner, Reply, SessionId, Settings, Ticket, Verdict};
+use shared::Shared;
 
-/// Looks at all producers take eight ticks; a timeout is noticed within a tenth of it.
+/// The owner looks at all producers in eight ticks, so a timeout is detected within a tenth of it.
 const TICKS_PER_TIMEOUT: u32 = 80;
 
-/// Between two ticks at most, and at least.
+/// The bounds of the time between two ticks.
 const LONGEST_TICK: Duration = Duration::from_millis(125);
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
-
-/// Log lines about two connections of one producer in one tick; a crowd that reconnects writes no
-/// more.
-const SHARED_LINES: usize = 5;
 
 /// Keeps the sessions of one member. Clones share them.
 #[derive(Clone)]
@@ -39,24 +34,13 @@ pub(crate) struct Keeper {
     registry: watch::Receiver<Option<Registry>>,
 }
 
-struct Shared {
-    owner: Owner,
-    began: Instant,
-    metrics: Arc<Metrics>,
-    /// The cluster's time as it was last known here, and when.
-    clock: (UnixMillis, Instant),
-    tickets: HashMap<Ticket, oneshot::Sender<Verdict>>,
-    connections: HashMap<SessionId, oneshot::Sender<CloseReason>>,
-    shared_lines: usize,
-}
-
 impl std::fmt::Debug for Keeper {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Keeper")
     }
 }
 
-/// What an open session may be asked to do.
+/// An open session, for its connection.
 pub(crate) struct Opened {
     pub(crate) session: SessionId,
     /// Resolves when this member ends the session.
@@ -64,21 +48,13 @@ pub(crate) struct Opened {
 }
 
 impl Keeper {
-    /// A keeper without sessions, of a registry that loads later.
+    /// A keeper without sessions. The registry loads later.
     pub(crate) fn new(
         timeout: Duration,
         registry: watch::Receiver<Option<Registry>>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let shared = Shared {
-            owner: Owner::new(Settings::with_timeout(timeout)),
-            began: Instant::now(),
-            metrics,
-            clock: (unix_millis(), Instant::now()),
-            tickets: HashMap::new(),
-            connections: HashMap::new(),
-            shared_lines: 0,
-        };
+        let shared = Shared::new(Settings::with_timeout(timeout), metrics);
         Keeper {
             shared: Arc::new(Mutex::new(shared)),
             waker: Arc::default(),
@@ -86,12 +62,12 @@ impl Keeper {
         }
     }
 
-    /// What the registry is started with.
+    /// The owner, for the registry to call.
     pub(crate) fn for_registry(&self) -> SharedOwner {
         SharedOwner::new(self.shared.clone(), self.waker.clone())
     }
 
-    /// Lets time pass for the sessions; runs for as long as the member does.
+    /// Ticks the owner for as long as the member runs.
     pub(crate) async fn run(self, timeout: Duration) {
         let tick = (timeout / TICKS_PER_TIMEOUT).clamp(SHORTEST_TICK, LONGEST_TICK);
         let mut ticks = tokio::time::interval(tick);
@@ -101,7 +77,7 @@ impl Keeper {
             let registry = self.registry();
             let discarded = {
                 let mut shared = self.lock();
-                shared.shared_lines = 0;
+                shared.begin_tick();
                 shared.learn_time(registry.as_ref());
                 let now = shared.now();
                 match &registry {
@@ -115,7 +91,7 @@ impl Keeper {
         }
     }
 
-    /// IDENTIFY. Waits a moment for the attachment.
+    /// IDENTIFY. Waits briefly for the attachment.
     pub(crate) async fn identify(
         &self,
         producer: ProducerId,
@@ -140,7 +116,7 @@ impl Keeper {
         Opened { session, closed }
     }
 
-    /// REGISTER; the answer comes later.
+    /// REGISTER. The future resolves with its verdict.
     pub(crate) fn register(
         &self,
         session: SessionId,
@@ -152,7 +128,7 @@ impl Keeper {
         }))
     }
 
-    /// UNREGISTER; the answer comes later. Earlier commands must have been answered.
+    /// UNREGISTER. The future resolves with its verdict. Earlier commands must have been answered.
     pub(crate) fn unregister(
         &self,
         session: SessionId,
@@ -171,7 +147,7 @@ impl Keeper {
         )
     }
 
-    /// The connection is over. Waits a moment for what it registered to go.
+    /// The connection has ended. Waits briefly until what it registered is gone.
     pub(crate) async fn close(&self, session: SessionId) {
         self.lock().connections.remove(&session);
         let closed =
@@ -179,13 +155,19 @@ impl Keeper {
         self.wait(closed).await;
     }
 
-    /// For metrics.
-    pub(crate) fn counts(&self) -> Counts {
+    /// The sessions' part of the metrics.
+    pub(crate) fn counts(&self) -> SessionCounts {
         let registry = self.registry();
         let shared = self.lock();
-        match &registry {
+        let counts = match &registry {
             Some(registry) => registry.read(|db| shared.owner.counts(Some(db))),
             None => shared.owner.counts(None),
+        };
+        SessionCounts {
+            surplus: counts.surplus_sessions,
+            undecided_bytes: counts.undecided_bytes,
+            inherited: counts.inherited,
+            repairs: counts.repairs,
         }
     }
 
@@ -211,7 +193,7 @@ impl Keeper {
         async move { keeper.wait(awaited).await }
     }
 
-    /// Prepares to wait for a reply, before anybody else can answer it.
+    /// Prepares to wait for a reply. The lock is still held, so it cannot be answered before.
     fn follow(&self, shared: &mut Shared, reply: Reply) -> Awaited {
         self.carry_out(shared);
         match reply {
@@ -247,7 +229,7 @@ impl Keeper {
                         ticket.is_open = false;
                         return verdict;
                     }
-                    // Too late, or the session has been ended.
+                    // The deadline has passed, or the session was closed.
                     Ok(Err(_)) | Err(_) => return ticket.expire(),
                 },
             };
@@ -312,7 +294,7 @@ enum Awaited {
     },
 }
 
-/// A ticket that expires when nobody waits for it any longer.
+/// A ticket that expires if the task that waits for it is dropped.
 struct Held {
     keeper: Keeper,
     ticket: Ticket,
@@ -338,133 +320,7 @@ impl Drop for Held {
     }
 }
 
-impl Shared {
-    fn now(&self) -> Now {
-        let (clock, at) = self.clock;
-        let since = u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Now {
-            moment: self.moment(),
-            clock: clock.saturating_add(since),
-        }
-    }
-
-    fn moment(&self) -> Moment {
-        self.began.elapsed()
-    }
-
-    fn learn_time(&mut self, registry: Option<&Registry>) {
-        if let Some(registry) = registry {
-            self.clock = (registry.now(), Instant::now());
-        }
-    }
-
-    fn carry_out(&mut self) {
-        for effect in self.owner.take_effects() {
-            match effect {
-                Effect::Answer(ticket, verdict) => {
-                    if let Some(waiting) = self.tickets.remove(&ticket) {
-                        // The client may just have gone.
-                        let _ = waiting.send(verdict);
-                    }
-                }
-                Effect::Close(session, reason) => {
-                    if let Some(connection) = self.connections.remove(&session) {
-                        if reason == CloseReason::PresumedDead {
-                            self.metrics.session(SessionEvent::PresumedDead);
-                        }
-                        let _ = connection.send(reason);
-                    }
-                }
-                Effect::Shared {
-                    producer,
-                    remote_addresses: [newer, older],
-                } => {
-                    self.shared_lines += 1;
-                    if self.shared_lines <= SHARED_LINES {
-                        let (address, port) = (&producer.broadcast_address, producer.tcp_port);
-                        tracing::warn!(
-                            producer = %format_args!("{address}:{port}"),
-                            newer,
-                            older,
-                            "two connections announce one nsqd: its topics are those of both"
-                        );
-                    }
-                }
-                Effect::Active(producer, active) => {
-                    let (address, port) = (&producer.broadcast_address, producer.tcp_port);
-                    let producer = format_args!("{address}:{port}");
-                    match active {
-                        false => {
-                            tracing::warn!(%producer, "no PING for too long: the nsqd is hidden");
-                            self.metrics.session(SessionEvent::Inactive);
-                        }
-                        true => {
-                            tracing::info!(%producer, "PING again: the nsqd is listed");
-                            self.metrics.session(SessionEvent::ActiveAgain);
-                        }
-                    }
-                }
-                Effect::Abandoned(nsqds) => {
-                    tracing::warn!(
-                        nsqds,
-                        "nsqds of before the restart did not come back: unlisting them"
-                    );
-                    for _ in 0..nsqds {
-                        self.metrics.session(SessionEvent::Abandoned);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// What the registry tells the owner.
-impl RegistryOwner for Shared {
-    fn loaded(&mut self, member: MemberId, incarnation: u64, _: &RegistrationDb) {
-        let now = self.now();
-        self.owner.begin(now, member, incarnation, false);
-        self.carry_out();
-    }
-
-    fn replaced(&mut self, member: MemberId, incarnation: u64, _: &RegistrationDb) {
-        let now = self.now();
-        self.owner.begin(now, member, incarnation, true);
-        self.carry_out();
-    }
-
-    fn propose(
-        &mut self,
-        sequence: u64,
-        clock: UnixMillis,
-        room: Room,
-        db: &RegistrationDb,
-    ) -> Vec<Event> {
-        self.clock = (clock, Instant::now());
-        let now = self.now();
-        let events = self.owner.propose(now, sequence, room, db);
-        self.carry_out();
-        events
-    }
-
-    fn has_more(&self) -> bool {
-        self.owner.has_work()
-    }
-
-    fn committed(&mut self, sequence: u64, refused: &[(u32, Refusal)]) {
-        self.owner.committed(sequence, refused);
-        self.carry_out();
-    }
-
-    fn applied(&mut self, notes: Vec<Note>, db: &RegistrationDb) -> bool {
-        let now = self.now();
-        self.owner.applied(now, notes, db);
-        self.carry_out();
-        self.owner.has_work()
-    }
-}
-
-/// Whether a command has a chance to be decided in time. A member that is loading may just have
-/// been started.
+/// Whether a command may be decided in time. A member that is loading may be about to finish.
 fn can_commit(registry: Option<&Registry>) -> bool {
     registry.is_none_or(Registry::has_leader)
 }

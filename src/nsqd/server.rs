@@ -1,4 +1,4 @@
-//! The V1 interface: one task for each nsqd that connects.
+//! Accepts V1 connections and runs a task for each.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::context::Context;
 use crate::nsqd::connection;
+use crate::nsqd::interface::Interface;
 
-/// An nsqd whose machine has vanished is noticed after a minute: it sends nothing that could
-/// fail, and a PING that does not come only hides it.
+/// Detects within a minute that an nsqd's machine has vanished: nothing is sent that could fail, and
+/// a missing PING only hides the nsqd.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(30))
     .with_interval(Duration::from_secs(10))
@@ -21,10 +21,10 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 /// Serves V1 until `stop` becomes true and all connections are closed.
 pub(crate) async fn serve(
     listener: TcpListener,
-    context: Arc<Context>,
+    interface: Arc<Interface>,
     stop: watch::Receiver<bool>,
 ) {
-    let slots = context.tcp_slots.clone();
+    let slots = interface.slots.clone();
     let stopping = stop.clone();
     accept(
         "TCP",
@@ -33,9 +33,9 @@ pub(crate) async fn serve(
         stop,
         |stream, remote, admission| {
             keep_alive(&stream);
-            let (context, stop) = (context.clone(), stopping.clone());
+            let (interface, stop) = (interface.clone(), stopping.clone());
             tokio::spawn(async move {
-                connection::serve(stream, remote, context, stop).await;
+                connection::serve(stream, remote, interface, stop).await;
                 drop(admission);
             });
         },
@@ -45,6 +45,6 @@ pub(crate) async fn serve(
 
 fn keep_alive(stream: &TcpStream) {
     if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&KEEPALIVE) {
-        tracing::debug!(%error, "no TCP keep-alive");
+        tracing::debug!(%error, "cannot enable TCP keep-alive");
     }
 }

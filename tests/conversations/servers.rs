@@ -155,8 +155,9 @@ fn program(kind: &Kind, folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_raftlookupd"));
     let peer = format!("127.0.0.1:{}", free_port());
     command
-        .arg(format!("--data-path={}", folder.join("data").display()))
-        .arg(format!("--peer-address={peer}"))
-        .arg(format!("--peer-broadcast-address={peer}"));
+        // Not as flags: the conversation's first word must be the first.
+        .env("RAFTLOOKUPD_DATA_PATH", folder.join("data"))
+        .env("RAFTLOOKUPD_PEER_ADDRESS", &peer)
+        .env("RAFTLOOKUPD_PEER_BROADCAST_ADDRESS", &peer);
     command
 }

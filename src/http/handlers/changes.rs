@@ -5,11 +5,10 @@ use std::time::Duration;
 use axum::extract::State;
 use raftlookupd_raft::storage::event::Event;
 
-use crate::context::Context;
 use crate::http::answer::Answer;
 use crate::http::arguments::Arguments;
+use crate::http::context::{Context, Shared};
 use crate::http::error::HttpError;
-use crate::http::router::Shared;
 use crate::nsqd::protocol::identify::LONGEST_TEXTS;
 use crate::nsqd::protocol::names::is_valid_name;
 
@@ -84,7 +83,20 @@ fn topic_and_channel(arguments: &Arguments) -> Result<(String, String), HttpErro
 }
 
 async fn change(context: &Context, event: Event) -> Result<Answer, HttpError> {
-    tracing::info!(?event, "change requested over HTTP");
+    log(&event);
     context.registry().await?.write(event, CHANGE).await?;
     Ok(Answer::empty())
+}
+
+fn log(event: &Event) {
+    let (change, topic, channel, node) = match event {
+        Event::CreateTopic { topic } => ("create topic", topic, None, None),
+        Event::DeleteTopic { topic } => ("delete topic", topic, None, None),
+        Event::CreateChannel { topic, channel } => ("create channel", topic, Some(channel), None),
+        Event::DeleteChannel { topic, channel } => ("delete channel", topic, Some(channel), None),
+        Event::Tombstone { topic, node, .. } => ("tombstone", topic, None, Some(node)),
+        // Members propose the others for their sessions.
+        _ => return,
+    };
+    tracing::info!(change, topic, channel, node, "change requested over HTTP");
 }

@@ -9,11 +9,11 @@ use crate::http::answer::Answer;
 use crate::http::arguments::Arguments;
 use crate::http::body;
 use crate::http::connection::client::Client;
+use crate::http::context::Shared;
 use crate::http::error::HttpError;
 use crate::http::long_answers::Scope;
 use crate::http::pages::{self, Sizes};
 use crate::http::read::{BARRIER, Consistency, fresh};
-use crate::http::router::Shared;
 
 /// An answer about producers with at most this many names and claims behind it is built inline.
 pub(super) const SHORT: usize = 500;

@@ -5,9 +5,9 @@ use axum::body::Bytes;
 use axum::extract::State;
 
 use crate::http::answer::Answer;
+use crate::http::context::Shared;
 use crate::http::error::HttpError;
 use crate::http::limits::KEPT;
-use crate::http::router::Shared;
 use crate::logging::LogLevel;
 
 /// Longer values are refused without being looked at, in bytes.

@@ -8,11 +8,11 @@ use crate::http::answer::Answer;
 use crate::http::arguments::Arguments;
 use crate::http::body;
 use crate::http::connection::client::Client;
+use crate::http::context::Shared;
 use crate::http::error::HttpError;
 use crate::http::long_answers::Scope;
 use crate::http::pages::{self, Sizes};
 use crate::http::read::{BARRIER, Consistency, fresh};
-use crate::http::router::Shared;
 
 /// GET /lookup.
 pub(in crate::http) async fn lookup(

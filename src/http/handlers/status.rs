@@ -7,8 +7,9 @@ use raftlookupd_raft::{MemberStatus, Status};
 use serde::Serialize;
 
 use crate::http::answer::Answer;
+use crate::http::context::Shared;
 use crate::http::error::HttpError;
-use crate::http::router::Shared;
+use crate::version;
 
 /// GET /ping.
 pub(in crate::http) async fn ping() -> Answer {
@@ -16,12 +17,14 @@ pub(in crate::http) async fn ping() -> Answer {
 }
 
 /// GET /info: nsqlookupd's only field.
-pub(in crate::http) async fn info(State(context): State<Shared>) -> Result<Answer, HttpError> {
-    Answer::json(&BTreeMap::from([("version", &context.version)]))
+pub(in crate::http) async fn info() -> Result<Answer, HttpError> {
+    Answer::json(&BTreeMap::from([("version", version::NSQLOOKUPD)]))
 }
 
 #[derive(Serialize)]
 struct ClusterStatus {
+    version: &'static str,
+    commit: &'static str,
     cluster_id: String,
     id: u64,
     name: String,
@@ -64,6 +67,8 @@ pub(in crate::http) async fn cluster_status(
     let status: Status = registry.status();
     let totals = registry.read(|db| db.totals());
     Answer::json(&ClusterStatus {
+        version: version::RAFTLOOKUPD,
+        commit: version::COMMIT,
         cluster_id: status.cluster_id,
         id: status.id,
         name: status.name,
@@ -92,7 +97,10 @@ pub(in crate::http) async fn metrics(State(context): State<Shared>) -> Answer {
     let registry = context.registry.borrow().clone();
     context.metrics.connections("tcp", &context.tcp_slots);
     context.metrics.connections("http", &context.http_slots);
-    context.metrics.long_answers(&context.long_answers);
+    let answers = &context.long_answers;
+    context
+        .metrics
+        .long_answers(answers.building(), answers.bytes());
     let sessions = context.keeper.counts();
     let registry = registry.as_ref();
     let registry = registry.map(|registry| (registry, context.lifetimes(registry)));

@@ -1,45 +1,25 @@
-//! A line becomes a command, by upstream's rules. PURE.
-
-use std::fmt;
+//! Parses a line into a command, by upstream's rules. PURE.
 
 use crate::nsqd::protocol::error::ProtocolError;
 use crate::nsqd::protocol::names::is_valid_name;
+use crate::nsqd::protocol::verb::Verb;
 
-/// The two commands that name a topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// The nsqd has it.
-    Register,
-    /// It has it no more.
-    Unregister,
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Verb::Register => "REGISTER",
-            Verb::Unregister => "UNREGISTER",
-        })
-    }
-}
-
-/// What a line asks for. Names are not checked yet: an nsqd that has not identified itself is
-/// told so first.
+/// A parsed line. Names are not validated yet: that the client must identify itself is reported first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Command {
-    /// A sign of life.
+    /// A heartbeat.
     Ping,
     /// Length and body follow.
     Identify,
-    /// REGISTER or UNREGISTER with the words behind it.
+    /// REGISTER or UNREGISTER with the words after it.
     Registration(Verb, Vec<Vec<u8>>),
 }
 
 impl Command {
-    /// Reads a line, without its LF.
+    /// Parses a line without its LF.
     ///
-    /// White space at both ends goes, then single spaces separate the words: two of them
-    /// have an empty word in between.
+    /// White space at both ends is trimmed, then single spaces separate the words: between two of
+    /// them is an empty word.
     ///
     /// # Errors
     /// [`ProtocolError::InvalidCommand`]; commands are case-sensitive.
@@ -53,13 +33,13 @@ impl Command {
             b"UNREGISTER" => Verb::Unregister,
             _ => return Err(ProtocolError::InvalidCommand(first.to_vec())),
         };
-        // What comes behind topic and channel is ignored, however much it is.
+        // Anything after topic and channel is ignored.
         let names = words.take(2).map(<[u8]>::to_vec).collect();
         Ok(Command::Registration(verb, names))
     }
 }
 
-/// Topic and channel of a (UN)REGISTER. An empty channel is none.
+/// Topic and channel of a (UN)REGISTER. An empty channel counts as none.
 ///
 /// # Errors
 /// [`ProtocolError::MissingParams`], [`ProtocolError::BadTopic`], [`ProtocolError::BadChannel`].
@@ -85,7 +65,7 @@ pub(crate) fn topic_and_channel(
     Ok((valid_topic, channel))
 }
 
-/// As Go's `strings.TrimSpace`: Unicode white space; of bytes that are no text, only ASCII's.
+/// Trims like Go's `strings.TrimSpace`: Unicode white space, or ASCII's if the line is not UTF-8.
 fn trim(line: &[u8]) -> &[u8] {
     match std::str::from_utf8(line) {
         Ok(text) => text.trim().as_bytes(),

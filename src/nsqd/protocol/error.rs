@@ -1,13 +1,13 @@
-//! What nsqd is told when something is wrong: upstream's texts, byte for byte. PURE.
+//! Defines the errors of the V1 protocol, with upstream's texts, byte for byte. PURE.
 
-use crate::nsqd::protocol::command::Verb;
+use crate::nsqd::protocol::verb::Verb;
 
-/// An answer that is an error. All but [`ProtocolError::Unavailable`] end the connection.
+/// An error answered to a client. All but [`ProtocolError::Unavailable`] close the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ProtocolError {
     /// The first four bytes are not `"  V1"`.
     BadMagic,
-    /// No such command; the word as it was sent.
+    /// Unknown command; the word as sent.
     InvalidCommand(Vec<u8>),
     /// (UN)REGISTER came before IDENTIFY.
     MustIdentify,
@@ -15,30 +15,29 @@ pub enum ProtocolError {
     IdentifyAgain,
     /// (UN)REGISTER without a topic.
     MissingParams(Verb),
-    /// The topic's name is not valid; the name as it was sent.
+    /// The topic's name is not valid; the name as sent.
     BadTopic(Verb, Vec<u8>),
-    /// The channel's name is not valid; the name as it was sent.
+    /// The channel's name is not valid; the name as sent.
     BadChannel(Verb, Vec<u8>),
     /// The connection ended within the length of the IDENTIFY body.
     BodySizeCut,
-    /// The announced length is negative or beyond any honest one. Upstream panics, or takes
-    /// the memory.
+    /// The announced length is negative or exceeds the limit. Upstream panics, or allocates it.
     BodySizeInvalid,
     /// The connection ended within the IDENTIFY body.
     BodyCut,
-    /// The IDENTIFY body is not the JSON that is expected.
+    /// The IDENTIFY body is not the expected JSON.
     BodyNotJson,
-    /// A field that must be there is missing, empty or 0.
+    /// A required field is missing, empty or 0.
     BodyIncomplete,
-    /// The line is longer than any honest one. Upstream buffers it without end.
+    /// The line exceeds the limit. Upstream buffers it without limit.
     LineTooLong,
-    /// The member is starting, or its cluster has no quorum; the effect of the command follows
-    /// as soon as there is one, unless the connection is closed as well.
+    /// The member is starting, or its cluster has no quorum. The command takes effect as soon as there
+    /// is one, if the connection is still open.
     Unavailable,
 }
 
 impl ProtocolError {
-    /// The answer's body.
+    /// The body of the answer.
     pub(crate) fn text(&self) -> Vec<u8> {
         let quoted = |before: String, name: &[u8]| {
             [before.as_bytes(), b" name '", name, b"' is not valid"].concat()

@@ -1,4 +1,4 @@
-//! The body of an IDENTIFY, as Go's JSON decoder would read it. PURE.
+//! Parses the body of an IDENTIFY as Go's JSON decoder does. PURE.
 
 use std::borrow::Cow;
 
@@ -8,19 +8,19 @@ use serde::de::{IgnoredAny, MapAccess};
 
 use crate::nsqd::protocol::error::ProtocolError;
 
-/// All texts together, in bytes: they are replicated and stored with every attachment. Unknown
-/// fields do not count.
+/// The limit of all strings together, in bytes: they are replicated and stored with every attachment.
+/// Unknown fields do not count.
 pub(crate) const LONGEST_TEXTS: usize = 16 * 1024;
 
-/// Reads an IDENTIFY body.
+/// Parses an IDENTIFY body.
 ///
 /// As upstream: unknown keys are ignored, keys match in any case, of duplicates the last counts,
-/// `null` equals absent, and what is no valid UTF-8 or UTF-16 is replaced.
+/// `null` equals absent, and invalid UTF-8 or UTF-16 is replaced.
 ///
 /// # Errors
 /// [`ProtocolError::BodyNotJson`], also for values of the wrong type;
-/// [`ProtocolError::BodyIncomplete`] if a field that must be there is missing, empty or 0;
-/// [`ProtocolError::BodySizeInvalid`] if the texts are longer than any honest ones.
+/// [`ProtocolError::BodyIncomplete`] if a required field is missing, empty or 0;
+/// [`ProtocolError::BodySizeInvalid`] if the strings exceed the limit.
 pub(crate) fn parse(body: &[u8]) -> Result<(ProducerId, PeerInfo), ProtocolError> {
     let text = String::from_utf8_lossy(body);
     let not_json = |_| ProtocolError::BodyNotJson;
@@ -68,8 +68,8 @@ struct Fields {
     topology_region: String,
 }
 
-/// An object, key by key in the order in which it was sent: serde's derived code would refuse
-/// duplicates and other cases of a key.
+/// Reads an object key by key, in the order sent: serde's derived code would refuse duplicates, and
+/// keys in another case.
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(FieldsVisitor)
@@ -87,7 +87,7 @@ impl<'de> serde::de::Visitor<'de> for FieldsVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
         let mut fields = Fields::default();
-        // Checked, though it is overwritten by the socket's address.
+        // Type-checked, although the socket's address replaces it.
         let mut remote_address = String::new();
         while let Some(key) = map.next_key::<String>()? {
             match key.to_lowercase().as_str() {

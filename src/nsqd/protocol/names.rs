@@ -1,4 +1,4 @@
-//! Which names topics and channels may have; the same for V1 and HTTP. PURE.
+//! Validates names of topics and channels, for V1 and HTTP. PURE.
 
 /// The longest name, in bytes, its `#ephemeral` included.
 const LONGEST: usize = 64;

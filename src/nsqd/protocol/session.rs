@@ -1,33 +1,34 @@
-//! One nsqd's conversation: bytes in, actions out. PURE.
+//! Runs the V1 protocol of one connection: bytes in, actions out. PURE.
 //!
-//! The shell feeds what it reads into [`Session::receive`] and takes actions from
-//! [`Session::next_action`] until there is none. After [`Action::Fail`] or [`Action::Close`]
-//! nothing more comes: what was pipelined behind an error is not run.
+//! The shell passes what it reads to [`Session::receive`] and takes actions from
+//! [`Session::next_action`] until there are none. [`Action::Fail`] or [`Action::Close`] is the last
+//! one: commands pipelined after an error are not run.
 
 use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 
-use crate::nsqd::protocol::command::{Command, Verb, topic_and_channel};
+use crate::nsqd::protocol::command::{Command, topic_and_channel};
 use crate::nsqd::protocol::error::ProtocolError;
 use crate::nsqd::protocol::identify;
+use crate::nsqd::protocol::verb::Verb;
 
-/// What every connection begins with.
+/// The first bytes of every connection.
 pub(crate) const MAGIC: &[u8; 4] = b"  V1";
 
 /// The longest line, in bytes. Two names of 64 bytes and a command need 150.
 pub(crate) const LONGEST_LINE: usize = 16 * 1024;
 
-/// The longest IDENTIFY body, in bytes. nsqd's has some hundred.
+/// The longest IDENTIFY body, in bytes. nsqd's has a few hundred.
 pub(crate) const LONGEST_BODY: usize = 256 * 1024;
 
-/// Room for input that a connection keeps.
+/// The input buffer that a connection keeps.
 const KEPT_INPUT: usize = 4 * 1024;
 
-/// What is to be done about something that the nsqd sent.
+/// What the shell must do about a command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
     /// Answer `OK`, and note that the nsqd is alive.
     Ping,
-    /// Attach the nsqd, then answer who we are.
+    /// Attach the nsqd, then answer with this member's identity.
     Attach(ProducerId, PeerInfo),
     /// Make the claim, then answer.
     Claim(String, Option<String>),
@@ -35,7 +36,7 @@ pub enum Action {
     Release(String, Option<String>),
     /// Answer the error, then close.
     Fail(ProtocolError),
-    /// Close without a word.
+    /// Close without an answer.
     Close,
 }
 
@@ -49,18 +50,18 @@ enum Expect {
     Nothing,
 }
 
-/// The state of one conversation.
+/// The state of one connection.
 #[derive(Debug)]
 pub struct Session {
     expect: Expect,
     identified: bool,
-    /// Whether a command was complete.
+    /// Whether a command has been completed.
     commanded: bool,
     ended: bool,
     input: Vec<u8>,
-    /// The bytes of `input` that are done with.
+    /// The number of bytes of `input` that have been consumed.
     read: usize,
-    /// The bytes of `input` that hold no LF.
+    /// The number of bytes of `input` known to hold no LF.
     searched: usize,
 }
 
@@ -71,7 +72,7 @@ impl Default for Session {
 }
 
 impl Session {
-    /// A conversation that has not begun.
+    /// The state before the first byte.
     pub fn new() -> Self {
         Session {
             expect: Expect::Magic,
@@ -84,32 +85,31 @@ impl Session {
         }
     }
 
-    /// Whether the client has not identified itself, and a command was begun or is the first to
-    /// come.
+    /// Whether the client is unidentified, and has begun a command or not yet completed its first.
     pub(crate) fn owes_command(&self) -> bool {
         let has_begun = self.expect != Expect::Line || self.read < self.input.len();
         !self.identified && (has_begun || !self.commanded)
     }
 
-    /// Takes what was read from the connection. Bounded by the caller, who takes all actions
-    /// before it reads more.
+    /// Takes bytes read from the connection. Memory is bounded if the caller takes all actions before
+    /// it reads more.
     pub fn receive(&mut self, bytes: &[u8]) {
         self.input.drain(..self.read);
         self.searched -= self.read;
         self.read = 0;
-        // What a long IDENTIFY needed is not kept for the life of the connection.
+        // Memory for a long IDENTIFY is not kept for the rest of the connection.
         if self.input.len() + bytes.len() <= KEPT_INPUT {
             self.input.shrink_to(KEPT_INPUT);
         }
         self.input.extend_from_slice(bytes);
     }
 
-    /// The nsqd sends nothing more.
+    /// The client has closed its side.
     pub(crate) fn end_of_input(&mut self) {
         self.ended = true;
     }
 
-    /// What is to be done next; `None` until more is received.
+    /// The next action; `None` until more is received.
     pub fn next_action(&mut self) -> Option<Action> {
         loop {
             let action = match self.expect {
@@ -134,7 +134,7 @@ impl Session {
         }
     }
 
-    /// The first bytes, for a hint about what is speaking to us.
+    /// The first bytes, for a hint about the client's protocol.
     pub(crate) fn opening(&self) -> &[u8] {
         &self.input[..self.input.len().min(MAGIC.len())]
     }
