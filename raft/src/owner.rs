@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 /// What a batch has room for.
 #[derive(Debug, Clone, Copy)]
 pub struct Room {
+    /// The position in the batch of its first event.
+    pub first: usize,
     /// Events.
     pub events: usize,
     /// Bytes of their names, roughly.
@@ -36,6 +38,7 @@ pub trait Owner: Send {
     /// propose.
     fn propose(
         &mut self,
+        incarnation: u64,
         sequence: u64,
         now: UnixMillis,
         room: Room,
@@ -46,7 +49,7 @@ pub trait Owner: Send {
     fn has_more(&self) -> bool;
 
     /// The batch is committed, but for the events refused; it may not be applied here yet.
-    fn committed(&mut self, sequence: u64, refused: &[(u32, Refusal)]);
+    fn committed(&mut self, incarnation: u64, sequence: u64, refused: &[(u32, Refusal)]);
 
     /// Entries were applied here, with this meaning for the member. Whether there is something to
     /// propose now.
@@ -98,10 +101,17 @@ impl Owner for NoSessions {
     fn has_more(&self) -> bool {
         false
     }
-    fn propose(&mut self, _: u64, _: UnixMillis, _: Room, _: &RegistrationDb) -> Vec<Event> {
+    fn propose(
+        &mut self,
+        _: u64,
+        _: u64,
+        _: UnixMillis,
+        _: Room,
+        _: &RegistrationDb,
+    ) -> Vec<Event> {
         Vec::new()
     }
-    fn committed(&mut self, _: u64, _: &[(u32, Refusal)]) {}
+    fn committed(&mut self, _: u64, _: u64, _: &[(u32, Refusal)]) {}
     fn applied(&mut self, _: Vec<Note>, _: &RegistrationDb) -> bool {
         false
     }

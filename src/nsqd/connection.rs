@@ -289,6 +289,10 @@ fn log_close(remote: SocketAddr, reason: CloseReason) {
             %remote,
             "no PING within --inactive-producer-timeout, and the nsqd has another connection, closing this one"
         ),
+        CloseReason::TooManySessions => tracing::warn!(
+            %remote,
+            "too many connections announce the same nsqd, closing the one that is silent for longest"
+        ),
         CloseReason::Replaced => tracing::info!(
             %remote,
             "registry replaced by a snapshot, closing connection; nsqd reconnects"

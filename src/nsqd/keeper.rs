@@ -110,7 +110,7 @@ impl Keeper {
                     .owner
                     .identify(now, producer, info, remote_address, can_commit);
             shared.connections.insert(session, close);
-            (session, self.follow(&mut shared, reply))
+            (session, self.follow(&mut shared, reply, None))
         };
         self.wait(reply).await;
         Opened { session, closed }
@@ -185,7 +185,7 @@ impl Keeper {
             }
             None => command(&mut shared.owner, now, None, can_commit),
         };
-        self.follow(&mut shared, reply)
+        self.follow(&mut shared, reply, None)
     }
 
     fn answer_to(&self, awaited: Awaited) -> impl Future<Output = Verdict> + Send + use<> {
@@ -193,14 +193,16 @@ impl Keeper {
         async move { keeper.wait(awaited).await }
     }
 
-    /// Prepares to wait for a reply. The lock is still held, so it cannot be answered before.
-    fn follow(&self, shared: &mut Shared, reply: Reply) -> Awaited {
+    /// Prepares to wait for a reply, until then if given. The lock is still held, so it cannot be
+    /// answered before.
+    fn follow(&self, shared: &mut Shared, reply: Reply, until: Option<Instant>) -> Awaited {
         self.carry_out(shared);
+        let deadline = |patience| until.unwrap_or_else(|| Instant::now() + patience);
         match reply {
             Reply::Now(verdict) => Awaited::Now(verdict),
             Reply::Confirm(ticket, patience) => Awaited::Barrier {
                 ticket: self.held(ticket),
-                until: Instant::now() + patience,
+                until: deadline(patience),
             },
             Reply::Wait(ticket, patience) => {
                 let (answer, awaited) = oneshot::channel();
@@ -208,7 +210,7 @@ impl Keeper {
                 Awaited::Answer {
                     ticket: self.held(ticket),
                     awaited,
-                    until: Instant::now() + patience,
+                    until: deadline(patience),
                 }
             }
         }
@@ -253,7 +255,8 @@ impl Keeper {
         let mut shared = self.lock();
         let now = shared.now();
         let reply = registry.read(|db| shared.owner.confirm(now, ticket.ticket, db));
-        Ok(self.follow(&mut shared, reply))
+        // One command, one deadline: nsqd waits for a second.
+        Ok(self.follow(&mut shared, reply, Some(until)))
     }
 
     fn held(&self, ticket: Ticket) -> Held {

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub)] // the modules are a test's, nobody else sees them
 
 mod leader;
+mod limits;
 mod log;
 mod member;
 mod script;

@@ -142,15 +142,21 @@ impl Member {
             Stage::Live if self.woken || self.present => {
                 let present = std::mem::take(&mut self.present);
                 self.woken = false;
-                loop {
-                    batch.events = self.owner.propose(now, batch.sequence, room, db);
-                    if !batch.events.is_empty() || !self.owner.has_work() {
-                        break;
-                    }
-                }
                 for (request, event) in self.requests.drain(..) {
                     requests.push(request);
                     batch.events.push(event);
+                }
+                let room = Room {
+                    first: batch.events.len(),
+                    ..room
+                };
+                loop {
+                    let found = self.owner.propose(now, batch.sequence, room, db);
+                    let found_any = !found.is_empty();
+                    batch.events.extend(found);
+                    if found_any || !self.owner.has_work() {
+                        break;
+                    }
                 }
                 if batch.events.is_empty() && !present {
                     return None;
@@ -178,12 +184,11 @@ impl Member {
         self.owner.committed(flight.batch.sequence, refused);
         // After each batch the batcher looks for more.
         self.woken = true;
-        let first = flight.batch.events.len() - flight.requests.len();
         let refusal = |position: usize| {
             let found = refused.iter().find(|(at, _)| *at as usize == position);
             found.map(|(_, refusal)| *refusal)
         };
-        let requests = flight.requests.iter().zip(first..);
+        let requests = flight.requests.iter().zip(0..);
         let requests = requests.map(|(request, position)| (*request, refusal(position)));
         Some(Decided {
             requests: requests.collect(),

@@ -46,6 +46,7 @@ use crate::text;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const ROOM: Room = Room {
+    first: 0,
     events: 4096,
     bytes: 128 * 1024,
 };

@@ -376,10 +376,17 @@ mod tests {
         fn has_more(&self) -> bool {
             false
         }
-        fn propose(&mut self, _: u64, _: UnixMillis, _: Room, _: &RegistrationDb) -> Vec<Event> {
+        fn propose(
+            &mut self,
+            _: u64,
+            _: u64,
+            _: UnixMillis,
+            _: Room,
+            _: &RegistrationDb,
+        ) -> Vec<Event> {
             Vec::new()
         }
-        fn committed(&mut self, _: u64, _: &[(u32, Refusal)]) {}
+        fn committed(&mut self, _: u64, _: u64, _: &[(u32, Refusal)]) {}
         fn applied(&mut self, _: Vec<Note>, _: &RegistrationDb) -> bool {
             self.told.push(self.facts.committed_index());
             false

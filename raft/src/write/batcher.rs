@@ -26,6 +26,7 @@ use crate::write::requests::{Fate, Pending, Requests};
 /// Room in one batch. The entry that carries it has to reach the followers within a heartbeat
 /// interval.
 const ROOM: Room = Room {
+    first: 0,
     events: 4096,
     bytes: 128 * 1024,
 };
@@ -203,13 +204,19 @@ impl Batcher {
             }
             let present = self.present.swap(false, Ordering::AcqRel);
             let at = parts.clock.now();
-            let (mut events, has_more) = {
-                let mut owner = parts.owner.lock();
-                let events = parts.state.read(|db| owner.propose(sequence, at, ROOM, db));
-                (events, owner.has_more())
+            // What the owner wants may follow from a request that is not acknowledged yet: a
+            // REGISTER that waits while its topic is deleted comes behind the delete.
+            let (mut events, fates) = self.requests.take();
+            let room = Room {
+                first: events.len(),
+                ..ROOM
             };
-            let (requested, fates) = self.requests.take();
-            events.extend(requested);
+            let has_more = {
+                let mut owner = parts.owner.lock();
+                let propose = |db: &_| owner.propose(incarnation, sequence, at, room, db);
+                events.extend(parts.state.read(propose));
+                owner.has_more()
+            };
             if !events.is_empty() || present {
                 self.in_flight.store(events.len() as u64, Ordering::Relaxed);
                 let batch = MemberBatch {
@@ -247,14 +254,16 @@ impl Batcher {
         }
     }
 
-    /// The requests come last in a batch.
+    /// The requests come first in a batch.
     fn settle(&self, parts: &Parts, flight: Flight, refused: &[(u32, Refusal)]) {
         let count = flight.batch.events.len();
         self.in_flight.store(0, Ordering::Relaxed);
         self.committed.fetch_add(count as u64, Ordering::Relaxed);
-        parts.owner.lock().committed(flight.batch.sequence, refused);
-        let first = count - flight.fates.len();
-        for (position, fate) in (first..).zip(flight.fates) {
+        let batch = &flight.batch;
+        let mut owner = parts.owner.lock();
+        owner.committed(batch.incarnation, batch.sequence, refused);
+        drop(owner);
+        for (position, fate) in (0..).zip(flight.fates) {
             let refusal = refused
                 .iter()
                 .find(|(refused, _)| usize::try_from(*refused).is_ok_and(|at| at == position));

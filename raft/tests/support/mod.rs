@@ -114,7 +114,14 @@ impl Owner for Sessions {
         self.begun.push((incarnation, true));
     }
 
-    fn propose(&mut self, _: u64, _: UnixMillis, _: Room, _: &RegistrationDb) -> Vec<Event> {
+    fn propose(
+        &mut self,
+        _: u64,
+        _: u64,
+        _: UnixMillis,
+        _: Room,
+        _: &RegistrationDb,
+    ) -> Vec<Event> {
         if let Some((held, release)) = self.hold.take() {
             held.send(()).unwrap();
             // The test may have failed.
@@ -127,7 +134,7 @@ impl Owner for Sessions {
         false
     }
 
-    fn committed(&mut self, _: u64, _: &[(u32, Refusal)]) {}
+    fn committed(&mut self, _: u64, _: u64, _: &[(u32, Refusal)]) {}
 
     fn applied(&mut self, _: Vec<Note>, _: &RegistrationDb) -> bool {
         false

@@ -22,12 +22,17 @@ impl RegistryOwner for Shared {
 
     fn propose(
         &mut self,
+        incarnation: u64,
         sequence: u64,
         clock: UnixMillis,
         room: Room,
         db: &RegistrationDb,
     ) -> Vec<Event> {
         self.set_clock(clock);
+        if !self.owner.is(incarnation) {
+            // A snapshot has just ended that incarnation, and the batcher does not know it yet.
+            return Vec::new();
+        }
         let now = self.now();
         let events = self.owner.propose(now, sequence, room, db);
         self.carry_out();
@@ -38,9 +43,11 @@ impl RegistryOwner for Shared {
         self.owner.has_work()
     }
 
-    fn committed(&mut self, sequence: u64, refused: &[(u32, Refusal)]) {
-        self.owner.committed(sequence, refused);
-        self.carry_out();
+    fn committed(&mut self, incarnation: u64, sequence: u64, refused: &[(u32, Refusal)]) {
+        if self.owner.is(incarnation) {
+            self.owner.committed(sequence, refused);
+            self.carry_out();
+        }
     }
 
     fn applied(&mut self, notes: Vec<Note>, db: &RegistrationDb) -> bool {

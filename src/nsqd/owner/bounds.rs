@@ -1,9 +1,17 @@
 //! Bounds the undecided changes of sessions, of each and in total.
 
+use std::sync::Arc;
+
+use raftlookupd_raft::storage::registration::ProducerId;
+
 use super::effects::CloseReason;
 use super::ids::SessionId;
 use super::session::Session;
 use super::state::Owner;
+
+/// The limit of sessions of one producer. Two paths to a member and what a broken network leaves
+/// half open are a handful.
+const MOST_SESSIONS: usize = 64;
 
 impl Owner {
     /// Closes a session that has too much undecided; returns whether it is this one.
@@ -23,6 +31,22 @@ impl Owner {
         };
         self.end(most, CloseReason::MostUndecided);
         most == session
+    }
+
+    /// Closes the session of a producer that has been silent for longest, if there are too many:
+    /// whatever is compared is compared with all of them.
+    pub(super) fn bound_sessions(&mut self, id: &Arc<ProducerId>) {
+        let Some(producer) = self.producers.get(id) else {
+            return;
+        };
+        if producer.sessions.len() <= MOST_SESSIONS {
+            return;
+        }
+        let heard = |session: &SessionId| self.sessions.get(session).map(|session| session.heard);
+        let longest = producer.sessions.iter().copied().min_by_key(heard);
+        if let Some(session) = longest {
+            self.end(session, CloseReason::TooManySessions);
+        }
     }
 
     /// Changes a session, and keeps the total of undecided bytes up to date.

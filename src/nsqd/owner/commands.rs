@@ -7,6 +7,7 @@ use raftlookupd_raft::storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_raft::storage::registration_db::{Name, RegistrationDb};
 
 use super::effects::{Reply, Verdict};
+use super::ending::RECONNECTS;
 use super::ids::SessionId;
 use super::now::Now;
 use super::producer::{Producer, Want, Withdrawn};
@@ -46,13 +47,14 @@ impl Owner {
             });
         if known.sessions.is_empty() && known.inherits_until.is_none() {
             // What it has recorded was about to be released.
-            known.inherits_until = Some(inherits_until);
+            known.inherits_until = Some(now.moment + RECONNECTS);
             known.is_reconnecting = true;
         }
         known.sessions.push(session);
         let opened = Session::new(id.clone(), remote_address, info, now.clock, now.moment);
         self.sessions.insert(session, opened);
         self.report_shared(&id);
+        self.bound_sessions(&id);
         self.wake(&id);
         let reply = self.wait(session, Want::Attached, can_commit, self.settings.patience);
         (session, reply)
@@ -82,6 +84,9 @@ impl Owner {
         if std::mem::take(&mut producer.all_taken) || is_back {
             producer.start_review();
         }
+        if self.bound(session) {
+            return Reply::Now(Verdict::Unavailable);
+        }
         let patience = self.patience(session);
         if can_commit && self.is_settled(&id, &name, db) {
             let ticket = self.ticket(session, &id, Want::Claim(name));
@@ -91,9 +96,6 @@ impl Owner {
             producer.registered.insert(name.clone());
         }
         self.wake(&id);
-        if self.bound(session) {
-            return Reply::Now(Verdict::Unavailable);
-        }
         self.wait(session, Want::Claim(name), can_commit, patience)
     }
 
@@ -119,6 +121,11 @@ impl Owner {
         let mut withdrawn = Withdrawn::spoken(&name);
         if name.1.is_none() {
             withdrawn.channels = channels.unwrap_or_default();
+        }
+        if let Some(producer) = self.producers.get_mut(&id)
+            && std::mem::take(&mut producer.all_taken)
+        {
+            producer.start_review();
         }
         self.withdraw(session, &id, name, withdrawn, db, can_commit)
     }
@@ -159,6 +166,10 @@ impl Owner {
                 }
                 producer.registered.insert(name);
                 changed = true;
+            }
+            if producer.sessions.len() == 1 {
+                // Nothing wants the others.
+                producer.taken.clear();
             }
         }
         let reactivates = !producer.is_active;
@@ -212,14 +223,8 @@ impl Owner {
             self.wake(id);
         }
         match self.needs_release(id, &name, db) {
-            false if can_commit => {
-                // Another session may have the topic, but not all of its channels.
-                if !withdrawn.channels.is_empty()
-                    && let Some(producer) = self.producers.get_mut(id)
-                {
-                    producer.withdrawn.push_back(withdrawn);
-                    self.wake(id);
-                }
+            // Another session may have the topic, but not all of its channels.
+            false if can_commit && withdrawn.channels.is_empty() => {
                 let patience = self.patience(session);
                 let ticket = self.ticket(session, id, Want::Release(name));
                 Reply::Confirm(ticket, patience)

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use raftlookupd_raft::storage::registration::ProducerId;
 use raftlookupd_raft::storage::registration_db::{Name, RegistrationDb};
 
-use super::effects::{Reply, Verdict};
+use super::effects::{CloseReason, Reply, Verdict};
 use super::ids::{SessionId, Ticket};
 use super::now::Now;
-use super::producer::{Want, Withdrawn};
+use super::producer::{MOST_LISTED, Want, Withdrawn};
 use super::state::{Owner, Waiting};
 
 impl Owner {
@@ -28,9 +28,7 @@ impl Owner {
             Want::Claim(name) => {
                 if self.is_settled(&id, &name, Some(db)) {
                     self.proven(&id, name, registers);
-                    if let Some(session) = self.sessions.get_mut(&session) {
-                        session.late = false;
-                    }
+                    self.is_in_time(session);
                     return Reply::Now(Verdict::Done);
                 }
                 if let Some(producer) = self.producers.get_mut(&id) {
@@ -45,9 +43,18 @@ impl Owner {
                     let withdrawn = Withdrawn::spoken(&name);
                     self.release(session, &id, name, withdrawn, true)
                 }
-                false => Reply::Now(Verdict::Done),
+                false => {
+                    self.is_in_time(session);
+                    Reply::Now(Verdict::Done)
+                }
             },
             Want::Attached | Want::Active | Want::Ended => Reply::Now(Verdict::Done),
+        }
+    }
+
+    fn is_in_time(&mut self, session: SessionId) {
+        if let Some(session) = self.sessions.get_mut(&session) {
+            session.late = None;
         }
     }
 
@@ -105,6 +112,10 @@ impl Owner {
     ) -> Reply {
         if let Some(producer) = self.producers.get_mut(id) {
             producer.withdrawn.push_back(withdrawn);
+            if producer.withdrawn.len() > MOST_LISTED {
+                self.end(session, CloseReason::TooMuchUndecided);
+                return Reply::Now(Verdict::Unavailable);
+            }
         }
         self.wake(id);
         let patience = self.patience(session);

@@ -34,10 +34,11 @@ impl Owner {
             .facts
             .iter()
             .enumerate()
-            .filter(|(position, _)| !is_refused(*position))
+            .filter(|(position, _)| !is_refused(flight.first + *position))
             .map(|(_, fact)| fact.clone())
             .collect();
         let registers = flight.registers;
+        self.committed += 1;
         for fact in decided {
             self.answer_decided(&fact, registers);
         }
@@ -53,7 +54,7 @@ impl Owner {
                     sequence,
                     refused,
                 } => {
-                    if self.me.is_some_and(|me| me.incarnation == incarnation) {
+                    if self.is(incarnation) {
                         self.batch_applied(sequence, &refused, db);
                     }
                 }
@@ -79,9 +80,11 @@ impl Owner {
         let Some(flight) = self.flights.remove(position) else {
             return;
         };
-        let mut refused = refused.iter().map(|(position, _)| *position).peekable();
+        let positions = refused.iter();
+        let positions = positions.filter_map(|(position, _)| usize::try_from(*position).ok());
+        let mut refused = positions.skip_while(|at| *at < flight.first).peekable();
         let mut last: Option<Arc<ProducerId>> = None;
-        for (position, fact) in (0u32..).zip(flight.facts) {
+        for (position, fact) in (flight.first..).zip(flight.facts) {
             let is_refused = refused.next_if_eq(&position).is_some();
             let id = fact.producer().clone();
             self.fact_applied(fact, is_refused, flight.registers, db);

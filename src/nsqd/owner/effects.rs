@@ -57,6 +57,8 @@ pub enum CloseReason {
     MostUndecided,
     /// It is silent, and another session of its producer is not.
     PresumedDead,
+    /// Its producer has too many sessions, and it has been silent for longest.
+    TooManySessions,
     /// A snapshot has replaced the registry.
     Replaced,
 }

@@ -9,7 +9,7 @@ use raftlookupd_raft::storage::registration_db::RegistrationDb;
 use super::effects::{CloseReason, Effect};
 use super::ids::SessionId;
 use super::now::{Now, millis};
-use super::producer::Review;
+use super::producer::{Producer, Review};
 use super::session::Session;
 use super::state::{Me, Owner};
 
@@ -28,8 +28,10 @@ impl Owner {
         let some: Vec<Arc<ProducerId>> = producers.take(some).map(|(id, _)| id.clone()).collect();
         self.looked_at = some.last().cloned();
         for id in some {
+            self.forget_in_vain(&id, db);
             self.look_at(&id);
         }
+        self.ready.retain(|id| self.producers.contains_key(id));
         if let Some((me, db)) = self.me.zip(db) {
             self.find_abandoned(me, db);
             self.audit();
@@ -45,19 +47,41 @@ impl Owner {
         };
         let mut wakes = producer.not_before.take_if(|at| *at <= now).is_some();
         let has_sessions = !producer.sessions.is_empty();
-        if !has_sessions {
+        if !has_sessions || producer.is_reconnecting {
             let inherits = producer.inherits_until.take_if(|until| *until <= now);
             wakes |= inherits.is_some();
+            if inherits.is_some() && std::mem::take(&mut producer.is_reconnecting) {
+                producer.start_review();
+            }
         }
         if has_sessions && producer.is_active != heard && !producer.undecided.activity {
-            let active = Effect::Active((**id).clone(), heard);
-            self.effects.push(active);
+            if std::mem::replace(&mut producer.logged_inactive, !heard) == heard {
+                let active = Effect::Active((**id).clone(), heard);
+                self.effects.push(active);
+            }
             wakes = true;
         }
         match wakes {
             true => self.wake(id),
             false => self.forget_if_idle(id),
         }
+    }
+
+    /// Forgets what ended sessions wanted if nothing of it can be recorded: without a quorum it would
+    /// pile up.
+    fn forget_in_vain(&mut self, id: &Arc<ProducerId>, db: Option<&RegistrationDb>) {
+        let Some(producer) = self.producers.get_mut(id) else {
+            return;
+        };
+        let recorded = |(me, db): (Me, &RegistrationDb)| db.recorded(me.member, id).is_some();
+        let is_recorded = self.me.zip(db).is_some_and(recorded);
+        if !producer.sessions.is_empty() || !producer.undecided.is_empty() || is_recorded {
+            return;
+        }
+        self.discarded.extend(producer.forget_names());
+        producer.inherits_until = None;
+        producer.not_before = None;
+        producer.is_ready = false;
     }
 
     /// Closes silent sessions if another one is not silent: nsqd has reconnected.
@@ -89,6 +113,11 @@ impl Owner {
     }
 
     fn find_abandoned(&mut self, me: Me, db: &RegistrationDb) {
+        // Before the first batch of this incarnation is applied, the clock may not be the cluster's.
+        let fenced = db.member(me.member);
+        if fenced.is_none_or(|row| row.incarnation != me.incarnation) {
+            return;
+        }
         let timeout = millis(self.settings.inactive_producer_timeout);
         let Some(until) = self.now.clock.checked_sub(timeout) else {
             return;
@@ -97,7 +126,11 @@ impl Owner {
         let mut abandoned = 0;
         for id in found {
             let id = self.shared_id(id);
-            let producer = self.producers.entry(id.clone()).or_default();
+            let producer = self.producers.entry(id.clone());
+            let producer = producer.or_insert_with(|| Producer {
+                is_active: true,
+                ..Producer::default()
+            });
             if !producer.sessions.is_empty() || producer.undecided.attachment {
                 continue;
             }

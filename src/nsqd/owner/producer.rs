@@ -10,6 +10,9 @@ use super::claims::{Channels, Claims};
 use super::ids::{SessionId, Ticket};
 use super::now::Moment;
 
+/// The limit of names to be compared that are listed one by one.
+pub(super) const MOST_LISTED: usize = 50_000;
+
 /// What the owner keeps about one producer.
 #[derive(Debug, Default)]
 pub(super) struct Producer {
@@ -18,7 +21,7 @@ pub(super) struct Producer {
     /// When the last session ended, on the cluster's clock.
     pub(super) ended: UnixMillis,
     /// Until when claims of earlier incarnations, recorded but not wanted, are protected from release
-    /// if no session is open. `None` if nothing is protected: its nsqd has sent a PING, or nothing is
+    /// if no session is open, or those of ended sessions in any case. `None` if nothing is protected: its nsqd has sent a PING, or nothing is
     /// recorded.
     pub(super) inherits_until: Option<Moment>,
     /// Whether the protected claims are those of ended sessions of this incarnation: the nsqd has
@@ -45,6 +48,8 @@ pub(super) struct Producer {
     pub(super) not_before: Option<Moment>,
     /// Whether it is recorded as active, as far as this member knows.
     pub(super) is_active: bool,
+    /// Whether the log last said that its nsqd is silent.
+    pub(super) logged_inactive: bool,
     /// When the log last reported that several connections announce it.
     pub(super) shared_logged: Option<Moment>,
 }
@@ -95,8 +100,8 @@ pub(super) struct Review {
     pub(super) page: VecDeque<Name>,
     /// The last name of the page.
     pub(super) after: Option<Name>,
-    /// `None` while recorded names are reviewed, then the number of the session whose names are.
-    pub(super) session: Option<usize>,
+    /// `None` while recorded names are reviewed, then the session whose names are.
+    pub(super) session: Option<SessionId>,
     /// Whether it is a routine check, which should find nothing.
     pub(super) is_audit: bool,
 }
@@ -160,6 +165,35 @@ impl Producer {
     pub(super) fn is_taken(&self, name: &Name) -> bool {
         !self.taken.is_empty()
             && (self.taken.contains(name) || self.taken.contains(&(name.0.clone(), None)))
+    }
+
+    /// Forgets all names that were to be compared; returns the channels among them.
+    pub(super) fn forget_names(&mut self) -> Vec<Channels> {
+        self.registered.clear();
+        self.blocked.registered.clear();
+        self.review = None;
+        self.taken.clear();
+        self.all_taken = false;
+        let withdrawn = self.withdrawn.drain(..);
+        let withdrawn = withdrawn.chain(self.blocked.withdrawn.drain(..));
+        withdrawn.map(|withdrawn| withdrawn.channels).collect()
+    }
+
+    /// Whether more names are to be compared than a list of them is worth.
+    pub(super) fn has_much_to_compare(&self) -> bool {
+        let withdrawn = self.withdrawn.iter().chain(&self.blocked.withdrawn);
+        let names = withdrawn.map(|withdrawn| withdrawn.channels.len() + 1);
+        let registered = self.registered.len() + self.blocked.registered.len();
+        registered + names.sum::<usize>() > MOST_LISTED
+    }
+
+    /// Drops the lists of names, but for UNREGISTERs: comparing everything finds the others.
+    pub(super) fn compare_all(&mut self) {
+        self.registered.clear();
+        self.blocked.registered.clear();
+        self.withdrawn.retain(|withdrawn| withdrawn.spoken);
+        self.blocked.withdrawn.retain(|withdrawn| withdrawn.spoken);
+        self.start_review();
     }
 
     /// Starts a comparison of everything.

@@ -18,7 +18,7 @@ use super::state::{Flight, MOST_FLIGHTS, Me, Owner};
 const TURN: usize = 64;
 
 /// The limit of names looked at for one batch.
-const LOOKS: usize = 8192;
+const LOOKS: usize = 1024;
 
 /// The size of an event without its names.
 const EVENT_BYTES: usize = 64;
@@ -93,6 +93,7 @@ impl Owner {
         if !draft.facts.is_empty() {
             self.flights.push_back(Flight {
                 sequence,
+                first: room.first,
                 facts: draft.facts,
                 registers: self.registers,
                 unconfirmed: draft.unconfirmed,

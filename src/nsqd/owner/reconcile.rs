@@ -156,7 +156,10 @@ impl Reconciler<'_> {
             }
             // Another session has the topic, but perhaps not all of these channels.
             withdrawn.whole = false;
-            self.resolve_release(&name);
+            match withdrawn.channels.last() {
+                Some(last) => self.answer_with(&name, (topic.clone(), Some(last.clone()))),
+                None => self.resolve_release(&name),
+            }
         }
         let channel = withdrawn.channels.pop_first()?;
         let spoken = withdrawn.spoken;
@@ -246,6 +249,15 @@ impl Reconciler<'_> {
         if !self.producer.undecided.attachment && self.db.recorded(self.member, self.id).is_none() {
             let waiting = self.producer.waiters.remove(&Want::Ended);
             self.done.extend(waiting.into_iter().flatten());
+        }
+    }
+
+    /// Has those who wait for the release of a name wait for that of another.
+    fn answer_with(&mut self, name: &Name, other: Name) {
+        let waiting = self.producer.waiters.remove(&Want::Release(name.clone()));
+        if let Some(waiting) = waiting {
+            let others = self.producer.waiters.entry(Want::Release(other));
+            others.or_default().extend(waiting);
         }
     }
 

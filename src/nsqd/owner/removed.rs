@@ -22,12 +22,14 @@ impl Owner {
                     .map(|(id, _)| id.clone()),
             );
         }
-        // Producers whose claims were taken hold nothing, but would record them again.
-        let taken = self
-            .producers
-            .iter()
-            .filter(|(_, producer)| producer.all_taken || !producer.taken.is_empty());
-        ids.extend(taken.map(|(id, _)| id.clone()));
+        // Others hold nothing of it, but may be about to record it, or to record it again.
+        let unsettled = self.producers.iter().filter(|(_, producer)| {
+            producer.all_taken
+                || !producer.taken.is_empty()
+                || producer.review.is_some()
+                || !producer.is_settled()
+        });
+        ids.extend(unsettled.map(|(id, _)| id.clone()));
         for id in ids {
             let Some(producer) = self.producers.get_mut(&id) else {
                 continue;

@@ -24,11 +24,8 @@ impl Reconciler<'_> {
                 let after = review.after.as_ref();
                 self.db.recorded_after(self.member, self.id, after, PAGE)
             }
-            Some(number) => {
-                let Some(session) = self.producer.sessions.get(number) else {
-                    return;
-                };
-                let session = self.sessions.get(session);
+            Some(session) => {
+                let session = self.sessions.get(&session);
                 session.map_or_else(Vec::new, |session| {
                     session.claims.after(review.after.as_ref(), PAGE)
                 })
@@ -37,8 +34,14 @@ impl Reconciler<'_> {
         match page.last() {
             Some(last) => review.after = Some(last.clone()),
             None => {
+                // Sessions are in the order of their beginning; any may have ended meanwhile.
+                let sessions = self.producer.sessions.iter().copied();
+                let next = sessions.filter(|id| Some(*id) > review.session).min();
+                if next.is_none() {
+                    return;
+                }
                 review.after = None;
-                review.session = Some(review.session.map_or(0, |number| number + 1));
+                review.session = next;
             }
         }
         review.page = page.into();

@@ -29,8 +29,9 @@ pub(super) struct Session {
     /// meanwhile came before them.
     unconfirmed: BTreeMap<Name, u64>,
     unconfirmed_bytes: usize,
-    /// Whether a command was answered `E_UNAVAILABLE`, and none was confirmed since.
-    pub(super) late: bool,
+    /// [`committed`](super::state::Owner::committed) when a command was last answered
+    /// `E_UNAVAILABLE`; `None` if one was confirmed since.
+    pub(super) late: Option<u64>,
 }
 
 impl Session {
@@ -51,7 +52,7 @@ impl Session {
             claims: Claims::default(),
             unconfirmed: BTreeMap::new(),
             unconfirmed_bytes: 0,
-            late: false,
+            late: None,
         }
     }
 
@@ -116,10 +117,6 @@ impl Session {
 
     pub(super) fn is_unconfirmed(&self, name: &Name) -> bool {
         self.unconfirmed.contains_key(name)
-    }
-
-    pub(super) fn has_unconfirmed(&self) -> bool {
-        !self.unconfirmed.is_empty()
     }
 
     /// The size of this session's undecided changes, in bytes.

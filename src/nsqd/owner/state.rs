@@ -33,6 +33,8 @@ pub struct Owner {
     pub(super) last_ticket: u64,
     /// The number of REGISTERs so far.
     pub(super) registers: u64,
+    /// Grows with each batch that is committed.
+    pub(super) committed: u64,
     pub(super) undecided_bytes: usize,
     /// The last producer of the periodic look at all of them.
     pub(super) looked_at: Option<Arc<ProducerId>>,
@@ -55,6 +57,8 @@ pub(super) struct Me {
 #[derive(Debug)]
 pub(super) struct Flight {
     pub(super) sequence: u64,
+    /// The position in the batch of the first fact.
+    pub(super) first: usize,
     pub(super) facts: Vec<Fact>,
     /// The last REGISTER before it was made. A delete acknowledged before that REGISTER is applied
     /// before this batch.
@@ -93,6 +97,7 @@ impl Owner {
             last_session: 0,
             last_ticket: 0,
             registers: 0,
+            committed: 0,
             undecided_bytes: 0,
             looked_at: None,
             audited: None,
@@ -110,6 +115,11 @@ impl Owner {
     /// Memory that takes long to free; to be dropped where nothing waits for it.
     pub fn take_discarded(&mut self) -> impl Sized + Send + use<> {
         std::mem::take(&mut self.discarded)
+    }
+
+    /// Whether this is the incarnation that speaks for the member.
+    pub fn is(&self, incarnation: u64) -> bool {
+        self.me.is_some_and(|me| me.incarnation == incarnation)
     }
 
     /// Whether there may be something to propose.

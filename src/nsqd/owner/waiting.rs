@@ -39,8 +39,8 @@ impl Owner {
     ) -> Reply {
         if !can_commit {
             let in_any_case = matches!(want, Want::Attached | Want::Active | Want::Ended);
-            if let Some(session) = self.sessions.get_mut(&session) {
-                session.late |= !in_any_case;
+            if !in_any_case {
+                self.is_late(session);
             }
             return Reply::Now(match in_any_case {
                 true => Verdict::Done,
@@ -73,8 +73,9 @@ impl Owner {
     }
 
     pub(super) fn patience(&self, session: SessionId) -> Duration {
-        let session = self.sessions.get(&session);
-        match session.is_some_and(|session| session.late && session.has_unconfirmed()) {
+        let late = self.sessions.get(&session).and_then(|session| session.late);
+        // Once a batch is committed, others will be, too.
+        match late == Some(self.committed) {
             true => self.settings.patience_when_late,
             false => self.settings.patience,
         }
@@ -95,8 +96,7 @@ impl Owner {
         }
         match waiting.want {
             Want::Claim(name) => {
-                if let Some(session) = self.sessions.get_mut(&waiting.session) {
-                    session.late = true;
+                if self.is_late(waiting.session) {
                     if let Some(producer) = self.producers.get_mut(&waiting.producer) {
                         producer.registered.insert(name);
                     }
@@ -105,9 +105,7 @@ impl Owner {
                 Verdict::Unavailable
             }
             Want::Release(_) => {
-                if let Some(session) = self.sessions.get_mut(&waiting.session) {
-                    session.late = true;
-                }
+                self.is_late(waiting.session);
                 Verdict::Unavailable
             }
             // These succeed in any case.
@@ -115,12 +113,21 @@ impl Owner {
         }
     }
 
+    /// A command of the session is answered `E_UNAVAILABLE`. Returns whether the session is open.
+    fn is_late(&mut self, session: SessionId) -> bool {
+        let committed = self.committed;
+        let session = self.sessions.get_mut(&session);
+        session
+            .map(|session| session.late = Some(committed))
+            .is_some()
+    }
+
     pub(super) fn answer(&mut self, ticket: Ticket, verdict: Verdict) {
         let Some(waiting) = self.tickets.remove(&ticket) else {
             return;
         };
         if let Some(session) = self.sessions.get_mut(&waiting.session) {
-            session.late = false;
+            session.late = None;
         }
         self.effects.push(Effect::Answer(ticket, verdict));
     }

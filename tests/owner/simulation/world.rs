@@ -184,6 +184,7 @@ impl World {
         });
         let small = luck.percent(30);
         let room = Room {
+            first: 0,
             events: if small {
                 luck.between(1, 3) as usize
             } else {
