@@ -19,14 +19,24 @@ const LARGEST: usize = 64 * 1024 * 1024;
 /// # Errors
 /// [`Error::Encoding`] if the value cannot be represented.
 pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>> {
-    let mut bytes = vec![VERSION];
-    bincode::serde::encode_into_std_write(value, &mut bytes, bincode::config::standard()).map_err(
+    let mut bytes = Vec::new();
+    encode_onto(&mut bytes, what, value)?;
+    Ok(bytes)
+}
+
+/// The same, appended to what is there.
+///
+/// # Errors
+/// As [`encode`]; what was appended by then stays.
+pub fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, what: &'static str, value: &T) -> Result<()> {
+    bytes.push(VERSION);
+    bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard()).map_err(
         |error| Error::Encoding {
             what,
             reason: error.to_string(),
         },
     )?;
-    Ok(bytes)
+    Ok(())
 }
 
 /// Reads back what [`encode`] wrote.

@@ -7,7 +7,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
-use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::encoding::{decode, encode_onto};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -165,15 +165,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
 /// [`Other`](io::ErrorKind::Other) if it cannot be encoded;
 /// [`InvalidInput`](io::ErrorKind::InvalidInput) if it is longer than the other end accepts.
 pub(crate) fn to_frame<T: Serialize>(value: &T, longest: usize) -> io::Result<Vec<u8>> {
-    let encoded = encode("a peer message", value).map_err(io::Error::other)?;
-    let length = u32::try_from(encoded.len()).map_err(io::Error::other)?;
-    if encoded.len() > longest {
+    let mut frame = vec![0; HEADER];
+    encode_onto(&mut frame, "a peer message", value).map_err(io::Error::other)?;
+    let length = frame.len().saturating_sub(HEADER);
+    if length > longest {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    let mut frame = Vec::with_capacity(HEADER + encoded.len());
-    frame.extend_from_slice(&length.to_be_bytes());
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(&encoded);
+    let length = u32::try_from(length).map_err(io::Error::other)?;
+    if let Some(bytes) = frame.first_chunk_mut() {
+        *bytes = length.to_be_bytes();
+    }
     Ok(frame)
 }
 
