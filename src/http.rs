@@ -28,11 +28,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::accept::accept;
 use axum::Router;
 use axum::body::{Bytes, HttpBody};
 use axum::http::Request;
 use axum::response::Response;
-use raftlookupd_raft::accept::accept;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower::Service;

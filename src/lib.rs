@@ -24,13 +24,14 @@
 //! 6. [`http`] makes a barrier, reads the registry in memory, and answers. Its state is in `http::context`.
 //!
 //! Along the way, used by many: `metrics` counts, [`upstream_log`] logs what nsqlookupd logs, in its
-//! words; [`error`], [`version`], `clock`, `durations` and [`open_files`] are small tools.
+//! words; [`error`], [`version`], `accept`, `clock`, `durations` and [`open_files`] are small tools.
 //!
 //! # Invariants
 //! - A member that has not loaded its state answers so; it never answers as if it were empty.
 //! - A member that stops unlists no nsqd: consumers do not notice a rolling restart.
 //! - Whatever ends the process is one line in the log, and an exit code.
 
+mod accept;
 mod clock;
 pub mod commands;
 pub mod config;

@@ -6,7 +6,7 @@ mod serving;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftlookupd_raft::accept::Slots;
+use crate::accept::Slots;
 use raftlookupd_raft::{Config as RegistryConfig, Forming, Registry};
 use tokio::sync::watch;
 

@@ -14,10 +14,10 @@ mod sessions;
 
 use std::sync::{Mutex, PoisonError};
 
+use crate::accept::Slots;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry as Metered;
 use raftlookupd_raft::Registry;
-use raftlookupd_raft::accept::Slots;
 use raftlookupd_raft::storage::registration_db::Lifetimes;
 
 use http::HttpMetrics;

@@ -25,7 +25,6 @@
 //! - After [`Registry::barrier`] a read at this member shows everything acknowledged before.
 //! - A Raft node id is never used by two data paths.
 
-pub mod accept;
 mod cluster;
 mod config;
 pub mod error;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use raftlookupd_raft::accept::Slots;
+use crate::accept::Slots;
 use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{Error, Registry, Result};
 use tokio::sync::watch;

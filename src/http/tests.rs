@@ -3,11 +3,11 @@
 use std::pin::Pin;
 use std::task::{Context as TaskContext, Poll};
 
+use crate::accept::Slots;
 use axum::body::Body;
 use axum::http::HeaderMap;
 use http_body_util::BodyExt;
 use hyper::body::Frame;
-use raftlookupd_raft::accept::Slots;
 use std::time::Duration;
 use tokio::net::TcpStream;
 

@@ -1,9 +1,9 @@
 //! Shows what this process is, and what it has open.
 
+use crate::accept::Slots;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry as Metered;
-use raftlookupd_raft::accept::Slots;
 
 use super::labels::{Build, Gauges, saturated, set};
 use crate::version;

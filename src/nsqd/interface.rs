@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use raftlookupd_raft::accept::Slots;
+use crate::accept::Slots;
 
 use crate::metrics::{Metrics, SessionEvent};
 use crate::nsqd::keeper::Keeper;

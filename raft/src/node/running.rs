@@ -229,9 +229,11 @@ impl Parts {
     /// Starts what watches the others and this member itself.
     fn watch(&self, loaded: &mut Loaded) {
         self.watch_cluster(loaded);
+        let placement = self.placement(loaded);
         let (raft, failure) = (&loaded.raft, &self.failure);
         let (view, state, proposer) = (&loaded.view, &loaded.state, &self.proposer);
         let (log, tasks) = (loaded.base.store.log(), &mut loaded.base.tasks);
+        tasks.spawn(placement.take());
         tasks.spawn(sweep(view.clone(), state.clone(), proposer.clone()));
         let clock = self.clock.clone();
         tasks.spawn(expire(view.clone(), state.clone(), clock, proposer.clone()));
@@ -288,17 +290,19 @@ impl Parts {
             peers.clone(),
             failure.clone(),
         ));
-        let placement = Placement {
-            hello: hello.clone(),
+    }
+
+    fn placement(&self, loaded: &Loaded) -> Placement {
+        Placement {
+            hello: loaded.base.hello.clone(),
             wanted: Promote {
-                id: own.id,
-                address: settings.address.clone(),
+                id: loaded.own.id,
+                address: loaded.base.settings.address.clone(),
             },
-            view: view.clone(),
+            view: loaded.view.clone(),
             membership: self.membership.clone(),
-            peers: peers.clone(),
-        };
-        tasks.spawn(placement.take());
+            peers: loaded.base.peers.clone(),
+        }
     }
 }
 

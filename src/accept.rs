@@ -1,32 +1,33 @@
 //! Accepts connections, at most as many as can be served, until it is told to stop. The two
 //! interfaces that face NSQ share it.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
-/// After an error of accept, most likely for want of file descriptors.
+/// Pause after an error of accept, most likely for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How often the log says so.
+/// Pauses from one log line to the next.
 const PAUSES_PER_LINE: u64 = 50;
 
-/// Between two lines that say that there are too many.
+/// Interval between log lines that all slots are taken.
 const REMIND: Duration = Duration::from_secs(60);
 
 /// How many connections an interface may have at the same time. Clones count together.
 #[derive(Debug, Clone)]
-pub struct Slots {
+pub(crate) struct Slots {
     free: Arc<Semaphore>,
     most: usize,
 }
 
 impl Slots {
     /// All free.
-    pub fn new(most: usize) -> Slots {
+    pub(crate) fn new(most: usize) -> Slots {
         Slots {
             free: Arc::new(Semaphore::new(most)),
             most,
@@ -34,26 +35,26 @@ impl Slots {
     }
 
     /// How many connections there can be.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.most
     }
 
     /// How many there are.
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.most.saturating_sub(self.free.available_permits())
     }
 }
 
 /// Dropped when its connection has ended, which lets another one in.
 #[derive(Debug)]
-pub struct Admission {
-    _permit: tokio::sync::OwnedSemaphorePermit,
+pub(crate) struct Admission {
+    _permit: OwnedSemaphorePermit,
     _open: mpsc::Sender<()>,
 }
 
 /// Hands each connection to `serve`, which must hold on to its admission. Returns when all
 /// connections have ended after `stop` became true.
-pub async fn accept(
+pub(crate) async fn accept(
     what: &'static str,
     listener: TcpListener,
     slots: &Slots,
@@ -65,25 +66,10 @@ pub async fn accept(
     let mut errors: u64 = 0;
     let mut reminded: Option<Instant> = None;
     loop {
-        let next = async {
-            if slots.free.available_permits() == 0
-                && reminded.is_none_or(|reminded| reminded.elapsed() > REMIND)
-            {
-                reminded = Some(Instant::now());
-                tracing::warn!(
-                    most = slots.most,
-                    "{what}: no more connections are served, new ones wait; \
-                     the limit follows that of open files"
-                );
-            }
-            // The semaphore is never closed.
-            let permit = slots.free.clone().acquire_owned().await.ok()?;
-            Some((permit, listener.accept().await))
-        };
         let accepted = tokio::select! {
             biased;
             _ = stop.wait_for(|stop| *stop) => break,
-            accepted = next => accepted,
+            accepted = next(what, &listener, slots, &mut reminded) => accepted,
         };
         match accepted {
             Some((permit, Ok((stream, remote)))) => {
@@ -113,4 +99,25 @@ pub async fn accept(
     drop(open);
     // Always `None`: nothing is ever sent.
     let _ = all_ended.recv().await;
+}
+
+/// Waits for a slot, and then for a connection; `None` if slots are no longer given out.
+async fn next(
+    what: &'static str,
+    listener: &TcpListener,
+    slots: &Slots,
+    reminded: &mut Option<Instant>,
+) -> Option<(OwnedSemaphorePermit, io::Result<(TcpStream, SocketAddr)>)> {
+    if slots.free.available_permits() == 0
+        && reminded.is_none_or(|reminded| reminded.elapsed() > REMIND)
+    {
+        *reminded = Some(Instant::now());
+        tracing::warn!(
+            most = slots.most,
+            "{what}: no more connections are served, new ones wait; \
+             the limit follows that of open files"
+        );
+    }
+    let permit = slots.free.clone().acquire_owned().await.ok()?;
+    Some((permit, listener.accept().await))
 }
