@@ -53,6 +53,12 @@ impl Visit for Fields {
         self.put(field, value.into());
     }
 
+    /// Durations in milliseconds have this type. What does not fit into JSON's integers is a text.
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        let number = u64::try_from(value).map(Value::from);
+        self.put(field, number.unwrap_or_else(|_| value.to_string().into()));
+    }
+
     fn record_u64(&mut self, field: &Field, value: u64) {
         self.put(field, value.into());
     }
@@ -90,6 +96,7 @@ mod tests {
             tracing::info!(
                 term = 5,
                 share = 0.5,
+                took_ms = 7_u128,
                 leader,
                 is_voter = true,
                 error = %"[::1]:1 is gone",
@@ -102,6 +109,7 @@ mod tests {
         let expected = [
             ("term", json!(5)),
             ("share", json!(0.5)),
+            ("took_ms", json!(7)),
             ("is_voter", json!(true)),
             ("error", json!("[::1]:1 is gone")),
             ("missing", json!(["b", "c"])),
