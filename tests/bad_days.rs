@@ -83,7 +83,7 @@ fn members_of_two_clusters_refuse_each_other() {
     other.members[2].peer = one.members[2].peer;
     other.members[2].start();
     wait_until("somebody says so", || {
-        let said = "another cluster";
+        let said = "different clusters";
         one.members[..2]
             .iter()
             .any(|member| member.log().contains(said))
@@ -369,7 +369,7 @@ fn settings_that_do_not_fit_are_bad_values_like_others() {
     for (flags, text) in [
         (
             &["--heartbeat-interval=0"][..],
-            "invalid value \"0ns\" for heartbeat-interval: must be at least 1ms",
+            "invalid value \"0s\" for heartbeat-interval: must be at least 1ms",
         ),
         (
             &["--heartbeat-interval=1s"],

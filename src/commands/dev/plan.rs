@@ -364,8 +364,8 @@ mod tests {
                 &["--log-level=loud"],
                 "for flag -log-level: invalid log level",
             ),
-            (&["--version"], "not all flags of a member: --version"),
-            (&["stray"], "not all flags of a member: stray"),
+            (&["--version"], "not all of these are flags of a member: --version"),
+            (&["stray"], "not all of these are flags of a member: stray"),
         ] {
             let plan = lay_out(None, None, None, extra).unwrap();
             let said = plan.check_member_flags().unwrap_err().to_string();

@@ -270,7 +270,7 @@ mod tests {
         let lines: Vec<String> = (0..30).flat_map(|_| story.seen(&alone)).collect();
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert!(
-            lines[0].starts_with("no leader: 1 of 3 members answer"),
+            lines[0].starts_with("no leader: 1 of 3 members respond"),
             "{lines:?}"
         );
         let again = sights([Some((1, 1)), Some((1, 1)), None]);
