@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use raftlookupd_raft::Error;
@@ -240,5 +242,31 @@ fn what_waits_for_a_quorum_is_bounded() {
         assert_eq!(alone.status().pending_events, waiting.len());
         // What is small still has a chance.
         alone.submit(create("orders")).unwrap();
+    });
+}
+
+#[test]
+fn strangers_at_the_peer_ports_keep_no_member_out() {
+    run(async {
+        let mut members = start_three().await;
+        write(&members[0].1, create("before")).await.unwrap();
+        let mut strangers: Vec<TcpStream> = Vec::new();
+        for (place, _) in &members {
+            strangers.extend((0..200).map(|_| place.connect()));
+        }
+        for stranger in &mut strangers {
+            // It may be cut off already.
+            let _ = stranger.write_all(b"GET / HTTP/1.1\r\n");
+        }
+        let (place, stopped) = members.remove(2);
+        stopped.shutdown().await;
+        drop(stopped);
+        let back = place.start().await;
+        strangers.extend((0..200).map(|_| place.connect()));
+        write(&back, create("after")).await.unwrap();
+        for (_, member) in &members {
+            barrier(member).await;
+            assert_eq!(topics(member), ["after", "before"]);
+        }
     });
 }

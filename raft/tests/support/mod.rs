@@ -3,7 +3,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -169,6 +169,11 @@ impl Place {
     pub fn alone() -> Place {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Place::new("only", address(&listener), Forming::Alone)
+    }
+
+    /// An idle connection to its peer port.
+    pub fn connect(&self) -> TcpStream {
+        TcpStream::connect(&self.address).unwrap()
     }
 
     pub async fn start(&self) -> Registry {
