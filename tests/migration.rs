@@ -95,9 +95,9 @@ fn an_import_brings_what_is_missing_and_can_be_repeated() {
         "+ topic archive",
     ];
     let remarks = [
+        "already there: topics 1, channels 1, tombstones 0",
         "skipped: #ephemeral names 1, which go with their last claim",
         "skipped: tombstones 1, which have no effect until their nsqds register with the cluster",
-        "already there: topics 1, channels 1, tombstones 0",
     ];
     let dry_run = run(&["import", "-from", &from, "-to", &to, "-dry-run"]);
     let title = "to be imported: topics 1, channels 2, tombstones 1";
@@ -117,10 +117,10 @@ fn an_import_brings_what_is_missing_and_can_be_repeated() {
 
     let again = import();
     let expected = [
-        "imported: topics 0, channels 0, tombstones 0",
-        remarks[0],
-        remarks[1],
         "already there: topics 2, channels 3, tombstones 1",
+        "imported: topics 0, channels 0, tombstones 0",
+        remarks[1],
+        remarks[2],
     ];
     assert_eq!(
         (again.code, &again.lines[..]),
@@ -318,9 +318,9 @@ fn what_was_done_is_reported_when_the_rest_fails() {
         ran.lines,
         [
             "+ topic t",
+            "already there: topics 0, channels 0, tombstones 0",
             "imported: topics 1, channels 0, tombstones 0",
             "not done: 1 of 2",
-            "already there: topics 0, channels 0, tombstones 0",
         ]
     );
 }
