@@ -1,14 +1,14 @@
 //! Serves HTTP: nsqlookupd's endpoints with nsqlookupd's answers, and our own beside them.
 //!
 //! In reading order:
-//! - [`connection`] serves one client: its requests, its end, and what happens when the member stops.
-//! - [`limits`] bounds the body of a request in size and time.
-//! - [`router`] maps paths and methods to [`handlers`], and answers what has none.
-//! - [`arguments`] reads the query by Go's rules; [`read`] gives a handler a registry that is as
+//! - `connection` serves one client: its requests, its end, and what happens when the member stops.
+//! - `limits` bounds the body of a request in size and time.
+//! - `router` maps paths and methods to `handlers`, and answers what has none.
+//! - `arguments` reads the query by Go's rules; `read` gives a handler a registry that is as
 //!   fresh as the client wants it.
-//! - [`context`] is what all requests share; [`answer`] and [`error`] are what handlers return.
-//! - [`body`] builds short answers under one read of the registry. [`pages`] builds long ones from
-//!   many, and [`long_answers`] bounds their memory.
+//! - `context` is what all requests share; `answer` and `error` are what handlers return.
+//! - `body` builds short answers under one read of the registry. `pages` builds long ones from
+//!   many, and `long_answers` bounds their memory.
 
 mod answer;
 mod arguments;
