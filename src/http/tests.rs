@@ -78,7 +78,7 @@ struct Reply {
 impl Reply {
     fn header(&self, name: &str) -> &str {
         let value = self.headers.get(name);
-        value.map_or("", |value| value.to_str().unwrap())
+        value.map_or("", |value| std::str::from_utf8(value.as_bytes()).unwrap())
     }
 }
 
@@ -205,12 +205,7 @@ async fn other_paths_are_redirected_or_not_found() {
             301,
             "/lookup?topic=a&x=%20",
         ),
-        (
-            "GET",
-            "/lookup/?topic='\\^`{|}",
-            301,
-            "/lookup?topic='\\^`{|}",
-        ),
+        ("GET", "/lookup/?x='\\^`{|}é", 301, "/lookup?x='\\^`{|}é"),
         ("GET", "//Lookup", 301, "/lookup"),
         ("GET", "/x/../nodes", 301, "/nodes"),
         ("GET", "/./info", 301, "/info"),

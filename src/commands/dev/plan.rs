@@ -364,7 +364,10 @@ mod tests {
                 &["--log-level=loud"],
                 "for flag -log-level: invalid log level",
             ),
-            (&["--version"], "not all of these are flags of a member: --version"),
+            (
+                &["--version"],
+                "not all of these are flags of a member: --version",
+            ),
             (&["stray"], "not all of these are flags of a member: stray"),
         ] {
             let plan = lay_out(None, None, None, extra).unwrap();
