@@ -58,6 +58,15 @@ pub enum Error {
         /// The only format known here.
         supported: u32,
     },
+    /// The program broke one of its own rules. The member must stop: what it has in memory can no
+    /// longer be trusted, and a restart rebuilds it from disk.
+    #[error(
+        "invariant violated: {what}. This is a bug: please report this line. Restart this member; if          it stops again, keep its data path for the report, and start it with an empty --data-path,          so that it gets its state from the other members"
+    )]
+    Invariant {
+        /// What is not as it must be, in one clause.
+        what: String,
+    },
     /// Another process uses the data path.
     #[error("{} is in use by another process", path.display())]
     Locked {
@@ -75,6 +84,11 @@ impl Error {
             path,
             source,
         }
+    }
+
+    /// A broken rule, for branches that cannot be reached unless the program is wrong.
+    pub fn invariant(what: impl Into<String>) -> Error {
+        Error::Invariant { what: what.into() }
     }
 
     /// What does not fit in the store at `data_path`.

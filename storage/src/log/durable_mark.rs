@@ -49,8 +49,8 @@ struct Written {
 pub(crate) struct DurableMark {
     file: RecordFile,
     written: Mutex<Written>,
-    /// One more than `written.last`, 0 for none: to be read while somebody writes.
-    behind: AtomicU64,
+    /// A copy of `written.mark.last`, to be read while the record is being written.
+    last: AtomicIndex,
 }
 
 impl DurableMark {
@@ -76,7 +76,7 @@ impl DurableMark {
     fn new(file: RecordFile, written: Mark) -> DurableMark {
         DurableMark {
             file,
-            behind: AtomicU64::new(index_behind(written.last)),
+            last: AtomicIndex::new(written.last),
             written: Mutex::new(Written {
                 mark: written,
                 uncertain: false,
@@ -86,7 +86,7 @@ impl DurableMark {
 
     /// Whether the record says less than that entries up to `durable` are durable.
     pub(crate) fn is_behind(&self, durable: Option<u64>) -> bool {
-        self.behind.load(Ordering::Acquire) < index_behind(durable)
+        self.last.get() < durable
     }
 
     /// What the record says.
@@ -97,7 +97,15 @@ impl DurableMark {
 
     /// Replaces the vote.
     pub(crate) fn set_vote(&self, vote: StoredVote) -> Result<()> {
-        self.update(|mark| mark.vote.replace(vote) != Some(vote))
+        self.update(|mark| {
+            let before = mark.vote.replace(vote);
+            debug_assert!(
+                before.is_none_or(|before| before.term <= vote.term),
+                "a vote for term {} follows one for a later term",
+                vote.term
+            );
+            before != Some(vote)
+        })
     }
 
     /// Raises the last index to what `durable` says. It is asked while nobody else
@@ -118,6 +126,7 @@ impl DurableMark {
             if shrinks {
                 mark.last = from.checked_sub(1);
             }
+            debug_assert!(mark.last < Some(from), "the mark promises what is removed");
             shrinks
         })
     }
@@ -133,15 +142,30 @@ impl DurableMark {
                 mark,
                 uncertain: false,
             };
-            self.behind
-                .store(index_behind(mark.last), Ordering::Release);
+            self.last.set(mark.last);
         }
         Ok(())
     }
 }
 
-fn index_behind(last: Option<u64>) -> u64 {
-    last.map_or(0, |last| last.saturating_add(1))
+/// The index of an entry, or none: one more than the index, and zero.
+struct AtomicIndex(AtomicU64);
+
+impl AtomicIndex {
+    fn new(index: Option<u64>) -> AtomicIndex {
+        let number = AtomicIndex(AtomicU64::new(0));
+        number.set(index);
+        number
+    }
+
+    fn get(&self) -> Option<u64> {
+        self.0.load(Ordering::Acquire).checked_sub(1)
+    }
+
+    fn set(&self, index: Option<u64>) {
+        let number = index.map_or(0, |index| index.saturating_add(1));
+        self.0.store(number, Ordering::Release);
+    }
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub(super) fn entry_length(bytes: usize) -> usize {
 }
 
 /// Where a record begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     /// The segment's number.
     pub(super) segment: u64,
@@ -100,6 +100,10 @@ impl<'a> Record<'a> {
 
     /// Adds it to `buffer`; it will stand at this position. It must not be too long.
     pub(super) fn write(&self, position: Position, buffer: &mut Vec<u8>) {
+        debug_assert!(
+            !self.is_too_long(),
+            "a record is longer than its length says"
+        );
         let (kind, number, bytes) = self.parts();
         let length = (self.length() - PREFIX_BYTES) as u32;
         buffer.extend_from_slice(&length.to_be_bytes());

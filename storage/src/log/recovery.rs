@@ -49,8 +49,9 @@ pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tai
             .open(&path)
             .map_err(Error::io("open", &path))?;
         let file = Arc::new(file);
-        files.insert(*number, file.clone());
-        last = Some((*number, file, replayed));
+        if let Some((before, file, _)) = last.replace((*number, file, replayed)) {
+            files.insert(before, file);
+        }
     }
     check_contiguous(&state)
         .and_then(|()| check_end(state.end(), mark))
@@ -59,7 +60,8 @@ pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tai
         return Err(Error::corrupt(data_path, "the log has no segments"));
     };
     let tail = cut(&folder, number, file, replayed)?;
-    state.synced = state.end();
+    let end = state.end();
+    state.note_synced(end);
     let segments = Segments::new(gate, folder, files, &tail);
     Ok((state, segments, tail))
 }

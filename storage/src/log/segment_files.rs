@@ -110,6 +110,7 @@ pub(super) fn write_padded(
     offset: u64,
     length: &mut u64,
 ) -> IoResult<()> {
+    debug_assert!(offset <= *length, "a write leaves a gap in the file");
     let end = offset + bytes.len() as u64;
     if end > *length {
         let padded = end.next_multiple_of(STEP_BYTES);

@@ -18,14 +18,43 @@ use crate::error::{Error, Result};
 pub(super) struct Segments {
     gate: WriteGate,
     folder: PathBuf,
-    /// By number.
-    files: Mutex<BTreeMap<u64, Arc<File>>>,
+    files: Mutex<Files>,
     /// What is to be synced: the last segment. Those before it were, when they got a successor.
     ///
     /// Held while it is synced: the kernel reports a failure once, so nobody else may be told
     /// that a sync went well before the failure has stopped everything.
     syncing: Mutex<Arc<File>>,
     last_sync_micros: AtomicU64,
+}
+
+/// The open files. There is always a last one.
+struct Files {
+    /// All but the last segment, by number.
+    older: BTreeMap<u64, Arc<File>>,
+    /// The last segment's number.
+    last: u64,
+    /// The last segment.
+    file: Arc<File>,
+}
+
+impl Files {
+    fn get(&self, number: u64) -> Option<&Arc<File>> {
+        match number == self.last {
+            true => Some(&self.file),
+            false => self.older.get(&number),
+        }
+    }
+
+    fn begin(&mut self, number: u64, file: Arc<File>) {
+        debug_assert!(
+            number == self.last + 1,
+            "segment {number} follows {}",
+            self.last
+        );
+        let before = std::mem::replace(&mut self.file, file);
+        self.older.insert(self.last, before);
+        self.last = number;
+    }
 }
 
 /// The end of the log. Who has it may write.
@@ -44,13 +73,21 @@ impl Segments {
     pub(super) fn new(
         gate: &WriteGate,
         folder: PathBuf,
-        files: BTreeMap<u64, Arc<File>>,
+        older: BTreeMap<u64, Arc<File>>,
         tail: &Tail,
     ) -> Segments {
+        debug_assert!(
+            older.keys().all(|number| *number < tail.number),
+            "a segment comes after the last"
+        );
         Segments {
             gate: gate.clone(),
             folder,
-            files: Mutex::new(files),
+            files: Mutex::new(Files {
+                older,
+                last: tail.number,
+                file: tail.file.clone(),
+            }),
             syncing: Mutex::new(tail.file.clone()),
             last_sync_micros: AtomicU64::new(0),
         }
@@ -85,6 +122,10 @@ impl Segments {
         if tail.end + bytes as u64 > SEGMENT_BYTES {
             self.begin_segment(tail, kept)?;
         }
+        debug_assert!(
+            tail.end <= tail.length,
+            "the log ends behind the end of its file"
+        );
         // Zeros may follow, up to one step.
         let mut buffer = Vec::with_capacity(bytes);
         let mut positions = Vec::with_capacity(records.len());
@@ -117,7 +158,7 @@ impl Segments {
             .map_err(Error::io("read", &self.path(number)))?
             .len();
         let file = Arc::new(file);
-        self.files().insert(number, file.clone());
+        self.files().begin(number, file.clone());
         *syncing = file.clone();
         *tail = Tail {
             number,
@@ -148,7 +189,7 @@ impl Segments {
     /// Reads so many bytes.
     pub(super) fn read(&self, position: Position, bytes: usize) -> Result<Vec<u8>> {
         let path = self.path(position.segment);
-        let file = self.files().get(&position.segment).cloned();
+        let file = self.files().get(position.segment).cloned();
         let mut stored = vec![0; bytes];
         file.ok_or(std::io::ErrorKind::NotFound.into())
             .and_then(|file| file.read_exact_at(&mut stored, position.offset))
@@ -159,22 +200,28 @@ impl Segments {
     /// The numbers of the oldest segment and of the last one.
     pub(super) fn range(&self) -> (u64, u64) {
         let files = self.files();
-        let key = |file: Option<(&u64, _)>| file.map_or(0, |(number, _)| *number);
-        (key(files.first_key_value()), key(files.last_key_value()))
+        let oldest = files.older.first_key_value();
+        (oldest.map_or(files.last, |(number, _)| *number), files.last)
     }
 
     /// Removes the oldest segment. Whoever reads it has it open.
     pub(super) fn remove_oldest(&self) -> Result<()> {
         self.gate.check()?;
-        let (oldest, _) = self.range();
+        let Some((oldest, _)) = self.files().older.pop_first() else {
+            return Err(Error::invariant("the log's last segment is to be removed"));
+        };
         let outcome = segment_files::remove(&self.folder, oldest);
-        self.files().remove(&oldest);
         self.gate.close_if_failed(outcome)
     }
 
     /// The bytes of all files.
     pub(super) fn disk_bytes(&self) -> Result<u64> {
-        let files: Vec<_> = self.files().values().cloned().collect();
+        let (mut files, last) = {
+            let files = self.files();
+            let older: Vec<_> = files.older.values().cloned().collect();
+            (older, files.file.clone())
+        };
+        files.push(last);
         let mut bytes = 0;
         for file in files {
             bytes += file
@@ -189,7 +236,7 @@ impl Segments {
         segment_files::path(&self.folder, number)
     }
 
-    fn files(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<File>>> {
+    fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -71,14 +71,17 @@ impl State {
         self.entries.contains_key(&index)
     }
 
-    /// The first segment that is needed if `last` is the last one: that holds a live entry.
-    pub(super) fn first_needed(&self, last: u64) -> u64 {
+    /// The first segment that is needed if `last` is the last one: the one that holds the first
+    /// live entry. `None` if no segment may be removed now.
+    pub(super) fn first_needed(&self, last: u64) -> Option<u64> {
         if self.truncating {
-            // Without a word of it behind them, entries must not go from the middle.
-            return 0;
+            // The truncation record is not on disk yet: removing a segment now could leave a hole.
+            return None;
         }
         let first = self.entries.first_key_value();
-        first.map_or(last, |(_, place)| place.position.segment.min(last))
+        let needed = first.map_or(last, |(_, place)| place.position.segment);
+        debug_assert!(needed <= last, "an entry is in a segment after the last");
+        Some(needed)
     }
 
     /// What can be read of `start..end` without a hole: as many as fit into `max_bytes`, but at
@@ -98,22 +101,54 @@ impl State {
             left = left.saturating_sub(place.bytes);
             selected.push((*index, *place));
         }
+        debug_assert!(
+            selected.is_sorted_by(|(one, _), (next, _)| *next == one + 1),
+            "entries with a hole are selected"
+        );
         selected
     }
 
     pub(super) fn add(&mut self, index: u64, place: Place) {
+        debug_assert!(
+            self.end() < Some(index),
+            "entry {index} does not continue the log"
+        );
+        debug_assert!(
+            self.entries
+                .last_key_value()
+                .is_none_or(|(_, last)| last.position < place.position),
+            "entry {index} is stored before its predecessor"
+        );
         self.entries.insert(index, place);
         self.live_bytes += place.bytes as u64;
     }
 
     pub(super) fn truncate(&mut self, from: u64) {
+        debug_assert!(
+            from >= self.first_possible(),
+            "the log is truncated from {from}, which is purged"
+        );
         self.epoch += 1;
         let removed = self.entries.split_off(&from);
         self.forget(&removed);
         self.synced = self.synced.min(from.checked_sub(1));
     }
 
+    /// Entries up to `end` are durable.
+    pub(super) fn note_synced(&mut self, end: Option<u64>) {
+        debug_assert!(
+            end <= self.end(),
+            "more is durable than was written: {end:?} of {:?}",
+            self.end()
+        );
+        self.synced = self.synced.max(end);
+    }
+
     pub(super) fn purge(&mut self, upto: u64, point: Vec<u8>) {
+        debug_assert!(
+            self.purged_index() <= Some(upto),
+            "the purge point goes back to {upto}"
+        );
         let kept = match upto.checked_add(1) {
             Some(first) => self.entries.split_off(&first),
             None => BTreeMap::new(),
@@ -177,15 +212,15 @@ mod tests {
     #[test]
     fn segments_are_needed_for_what_is_live() {
         let mut state = with_entries(0..10);
-        assert_eq!(state.first_needed(9), 1);
+        assert_eq!(state.first_needed(9), Some(1));
         state.purge(4, Vec::new());
-        assert_eq!(state.first_needed(9), 2);
+        assert_eq!(state.first_needed(9), Some(2));
         state.purge(5, Vec::new());
-        assert_eq!(state.first_needed(9), 3);
+        assert_eq!(state.first_needed(9), Some(3));
         state.truncate(6);
-        assert_eq!(state.first_needed(9), 9);
+        assert_eq!(state.first_needed(9), Some(9));
         state.truncating = true;
-        assert_eq!(state.first_needed(9), 0);
+        assert_eq!(state.first_needed(9), None);
     }
 
     #[test]

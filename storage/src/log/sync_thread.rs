@@ -143,8 +143,7 @@ impl Worker {
     /// The first segment that is needed, if there are any before it.
     fn unneeded(&self, state: &State) -> Option<u64> {
         let (oldest, last) = self.shared.segments.range();
-        let needed = state.first_needed(last);
-        (oldest < needed).then_some(needed)
+        state.first_needed(last).filter(|needed| oldest < *needed)
     }
 
     /// One sync for all appends that came together.
@@ -167,7 +166,7 @@ impl Worker {
             if !self.shared.mark.is_behind(state.synced) {
                 self.mark_due = Instant::now() + MARK_INTERVAL;
             }
-            state.synced = state.synced.max(end);
+            state.note_synced(end);
         }
         Ok(())
     }

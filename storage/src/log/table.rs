@@ -155,8 +155,10 @@ impl LogTable {
         shared.write(&mut tail, &[Record::Truncated { from }])?;
         shared.segments.sync()?;
         let mut state = shared.state();
-        // Nobody appended: we are `writing`.
-        state.synced = state.end();
+        // Nothing was appended meanwhile: `writing` is locked.
+        debug_assert!(state.end() < Some(from), "the log grew while it was cut");
+        let end = state.end();
+        state.note_synced(end);
         state.truncating = false;
         Ok(())
     }

@@ -30,8 +30,10 @@
 
 mod applying;
 mod attachments;
+mod check;
 mod claims;
 mod deleted;
+mod invariant;
 mod load;
 mod members;
 mod names;
@@ -49,12 +51,13 @@ mod topics;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::event::{Event, Refusal};
 use crate::registry::rows::{AttachmentNumber, AttachmentRow, ProducerNumber, ProducerRow};
 use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 pub use applying::{Applied, Applying, Step};
 use deleted::DeletedChannels;
+use invariant::present_mut;
 pub(crate) use load::Loader;
 use members::Member;
 use number_pool::NumberPool;
@@ -146,70 +149,29 @@ impl RegistrationDb {
     }
 
     /// Applies one event. A refused one has changed nothing.
-    fn apply_event(
-        &mut self,
-        source: Source,
-        event: &Event,
-        log: &mut RowLog,
-    ) -> Result<std::result::Result<(), Refusal>> {
+    fn apply_event(&mut self, source: Source, event: &Event, log: &mut RowLog) -> Result<Outcome> {
         match event {
-            Event::Attach {
-                producer,
-                remote_address,
-                info,
-                at,
-            } => {
-                let Some(member) = source.member else {
-                    return Ok(Err(Refusal::NotAttached));
+            Event::Attach { .. }
+            | Event::Claim { .. }
+            | Event::Release { .. }
+            | Event::Detach { .. }
+            | Event::SetActive { .. } => {
+                return match source.origin {
+                    Some(origin) => self.apply_session_event(source, origin, event, log),
+                    None => Ok(Err(Refusal::NotAttached)),
                 };
-                let row = AttachmentRow {
-                    producer: 0,
-                    member,
-                    incarnation: source.incarnation,
-                    remote_address: remote_address.clone(),
-                    info: info.clone(),
-                    active: true,
-                    at: *at,
-                    leaving: false,
-                };
-                self.attach(producer, row, log)?;
             }
-            Event::Claim {
-                producer,
-                topic,
-                channel,
-            } => {
-                let Some(number) = self.attachment_of(source.member, producer) else {
-                    return Ok(Err(Refusal::NotAttached));
-                };
-                return Ok(self.claim(number, topic, channel.as_deref(), log));
-            }
-            Event::Release {
-                producer,
-                topic,
-                channel,
-            } => self.release(source, producer, topic, channel.as_deref(), log)?,
-            Event::Detach { producer, at } => self.detach(source.member, producer, *at, log)?,
-            Event::SetActive { producer, active } => {
-                let Some(number) = self.attachment_of(source.member, producer) else {
-                    return Ok(Err(Refusal::NotAttached));
-                };
-                self.change_attachment(number, log, |row| row.active = *active)?;
-            }
-            Event::CreateTopic { topic } => {
-                self.create_topic(topic, log);
-            }
-            Event::DeleteTopic { topic } => self.delete_topic(source, topic, log),
+            Event::CreateTopic { topic } => drop(self.create_topic(topic, log)),
+            Event::DeleteTopic { topic } => self.delete_topic(source, topic, log)?,
             Event::CreateChannel { topic, channel } => {
                 let name = self.create_topic(topic, log);
-                if let Some(topic) = self.topics.get_mut(&name) {
-                    topic.create_channel(&name, channel, log);
-                }
+                let topic = present_mut(&mut self.topics, &name, "topic")?;
+                topic.create_channel(&name, channel, log);
             }
             Event::DeleteChannel { topic, channel } => {
                 return self.delete_channel(source, topic, channel, log);
             }
-            Event::Tombstone { topic, node, at } => self.tombstone(topic, node, *at, log),
+            Event::Tombstone { topic, node, at } => self.tombstone(topic, node, *at, log)?,
             Event::Away {
                 member,
                 last_heard,
@@ -230,27 +192,95 @@ impl RegistrationDb {
         }
         Ok(Ok(()))
     }
+
+    /// Applies an event about the sessions of the member that proposed it.
+    fn apply_session_event(
+        &mut self,
+        source: Source,
+        origin: Origin,
+        event: &Event,
+        log: &mut RowLog,
+    ) -> Result<Outcome> {
+        match event {
+            Event::Attach {
+                producer,
+                remote_address,
+                info,
+                at,
+            } => {
+                let row = |producer| AttachmentRow {
+                    producer,
+                    member: origin.member,
+                    incarnation: origin.incarnation,
+                    remote_address: remote_address.clone(),
+                    info: info.clone(),
+                    active: true,
+                    at: *at,
+                    leaving: false,
+                };
+                self.attach(producer, origin.member, row, log)?;
+            }
+            Event::Claim {
+                producer,
+                topic,
+                channel,
+            } => {
+                return match self.attachment_of(origin.member, producer) {
+                    Some(number) => self.claim(number, topic, channel.as_deref(), log),
+                    None => Ok(Err(Refusal::NotAttached)),
+                };
+            }
+            Event::Release {
+                producer,
+                topic,
+                channel,
+            } => self.release(source, origin, producer, (topic, channel.as_deref()), log)?,
+            Event::Detach { producer, at } => self.detach(origin.member, producer, *at, log)?,
+            Event::SetActive { producer, active } => {
+                let Some(number) = self.attachment_of(origin.member, producer) else {
+                    return Ok(Err(Refusal::NotAttached));
+                };
+                self.change_attachment(number, log, |row| row.active = *active)?;
+            }
+            other => {
+                let what = format!("{other:?} was taken for an event of a session");
+                return Err(Error::invariant(what));
+            }
+        }
+        Ok(Ok(()))
+    }
 }
 
-/// Where an event comes from.
+/// Whether an event was accepted.
+type Outcome = std::result::Result<(), Refusal>;
+
+/// Where an event comes from, and whom it is reported to.
 #[derive(Debug, Clone, Copy)]
 struct Source {
-    /// Whose batch it is in; `None` for the leader's own.
-    member: Option<MemberId>,
-    incarnation: u64,
-    /// When the batch was made.
-    at: UnixMillis,
+    /// The batch that carries it; `None` for the leader's own.
+    origin: Option<Origin>,
     /// The member that notes are collected for.
     noted: Option<MemberId>,
 }
 
+/// The batch that carries an event.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    member: MemberId,
+    incarnation: u64,
+    /// When the batch was made.
+    at: UnixMillis,
+}
+
 impl Source {
+    /// Takes a note, if it is about the member that notes are collected for.
     fn note(self, of: MemberId, log: &mut RowLog, note: impl FnOnce() -> Note) {
         if self.noted == Some(of) {
             log.note(note());
         }
     }
 
+    /// Takes a note about the member that notes are collected for, if there is one.
     fn note_own(self, log: &mut RowLog, note: impl FnOnce() -> Note) {
         if self.noted.is_some() {
             log.note(note());

@@ -251,10 +251,20 @@ impl Inner {
                 (Some(generation), Since::Before) => {
                     generation.rows.get(&topic_pieces::first_key(topic))?
                 }
-                _ => None,
+                (Some(generation), Since::Now) => {
+                    debug_assert!(
+                        generation
+                            .rows
+                            .get(&topic_pieces::first_key(topic))
+                            .is_ok_and(|first| first.is_none()),
+                        "topic {topic} was just created and is stored already"
+                    );
+                    None
+                }
+                (None, _) => None,
             };
             let packed = db.pack(topic)?;
-            topic_pieces::replace(topic, first.as_deref(), packed.as_deref(), &mut batch);
+            topic_pieces::replace(topic, first.as_deref(), packed.as_deref(), &mut batch)?;
         }
         batch.push(head(&mark, db.state_hash())?);
         match &current.generation {
@@ -270,6 +280,13 @@ impl Inner {
     }
 
     fn set_current(&self, current: &mut Current, generation: Generation) -> Result<()> {
+        debug_assert!(
+            current
+                .generation
+                .as_ref()
+                .is_none_or(|before| before.number < generation.number),
+            "a generation is followed by an earlier one"
+        );
         let number = encode("the generation", &generation.number)?;
         self.meta.insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
         current.generation = Some(generation);

@@ -1,8 +1,8 @@
 //! Applies a proposal in steps of bounded work, so that nobody waits long for the registry.
 
 use super::row_log::RowLog;
-use super::{Change, Discarded, Note, RegistrationDb, Source};
-use crate::error::Result;
+use super::{Change, Discarded, Note, Origin, RegistrationDb, Source};
+use crate::error::{Error, Result};
 use crate::registry::event::{BatchResult, Event, MemberBatch, Proposal, Refusal};
 use crate::registry::values::MemberId;
 
@@ -94,12 +94,11 @@ impl<'a> Applying<'a> {
             }
         };
         db.state_hash = self.log.state_hash;
-        let add = |count: &mut usize, change: &mut isize| {
-            debug_assert!(count.checked_add_signed(*change).is_some(), "miscounted");
-            *count = count.saturating_add_signed(std::mem::take(change));
-        };
-        add(&mut db.claim_count, &mut self.log.claims);
-        add(&mut db.channel_count, &mut self.log.channels);
+        count(&mut db.claim_count, &mut self.log.claims, "claims")?;
+        count(&mut db.channel_count, &mut self.log.channels, "channels")?;
+        if cfg!(debug_assertions) && done {
+            db.check_sometimes()?;
+        }
         let (changes, notes, discarded) = self.log.take();
         Ok(Step {
             changes,
@@ -111,6 +110,10 @@ impl<'a> Applying<'a> {
 
     /// One result per batch, once the last step is done.
     pub fn results(self) -> Vec<BatchResult> {
+        debug_assert!(
+            self.results.len() == self.proposal.batches.len(),
+            "results are asked for before the last step"
+        );
         self.results
     }
 
@@ -136,9 +139,7 @@ impl<'a> Applying<'a> {
         };
         self.position += 1;
         let source = Source {
-            member: None,
-            incarnation: 0,
-            at: 0,
+            origin: None,
             noted: self.noted,
         };
         self.log.begin_event();
@@ -157,14 +158,20 @@ impl<'a> Applying<'a> {
             db.begin_batch(batch, &mut self.log)?;
         }
         let source = Source {
-            member: Some(batch.member),
-            incarnation: batch.incarnation,
-            at: batch.at,
+            origin: Some(Origin {
+                member: batch.member,
+                incarnation: batch.incarnation,
+                at: batch.at,
+            }),
             noted: self.noted,
         };
         self.log.begin_event();
         if let Err(refusal) = db.apply_event(source, event, &mut self.log)? {
             let position = u32::try_from(self.position).unwrap_or(u32::MAX);
+            debug_assert!(
+                self.refused.last().is_none_or(|(last, _)| *last < position),
+                "refusals are out of order"
+            );
             self.refused.push((position, refusal));
         }
         self.position += 1;
@@ -175,6 +182,10 @@ impl<'a> Applying<'a> {
         if self.position == 0 {
             db.begin_batch(batch, &mut self.log)?;
         }
+        debug_assert!(
+            self.position == batch.events.len(),
+            "a batch is finished before its events are applied"
+        );
         self.position = 0;
         let refused = std::mem::take(&mut self.refused);
         db.end_batch(batch, &refused, &mut self.log)?;
@@ -188,4 +199,15 @@ impl<'a> Applying<'a> {
         self.results.push(BatchResult::Applied { refused });
         Ok(())
     }
+}
+
+/// Adds what a step has added or removed.
+fn count(total: &mut usize, change: &mut isize, what: &str) -> Result<()> {
+    let changed = total.checked_add_signed(std::mem::take(change));
+    *total = changed.ok_or_else(|| {
+        Error::invariant(format!(
+            "more {what} were removed than the {total} there were"
+        ))
+    })?;
+    Ok(())
 }

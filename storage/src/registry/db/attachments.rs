@@ -7,9 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::invariant::{present, present_mut};
 use super::row_log::RowLog;
 use super::{Attachment, Producer, RegistrationDb};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::registry::rows::{AttachmentNumber, AttachmentRow, ProducerNumber, ProducerRow, Row};
 use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 
@@ -24,12 +25,12 @@ impl RegistrationDb {
     /// The attachment of a producer at a member, if it counts.
     pub(super) fn attachment_of(
         &self,
-        member: Option<MemberId>,
+        member: MemberId,
         producer: &ProducerId,
     ) -> Option<AttachmentNumber> {
         let number = self.numbers.get(producer)?;
         let producer = self.producers.get(number)?;
-        producer.attachments.get(&member?).copied()
+        producer.attachments.get(&member).copied()
     }
 
     /// All attachments of a producer that count.
@@ -45,40 +46,40 @@ impl RegistrationDb {
         attachments.map(|(member, number)| (*member, *number))
     }
 
+    /// Records that a member has a session of the producer; `row` makes the row for its number.
     pub(super) fn attach(
         &mut self,
         id: &ProducerId,
-        row: AttachmentRow,
+        member: MemberId,
+        row: impl FnOnce(ProducerNumber) -> AttachmentRow,
         log: &mut RowLog,
     ) -> Result<()> {
-        let producer = self.producer_number(id, log)?;
-        self.set_ended(producer, None, log)?;
-        let row = AttachmentRow { producer, ..row };
-        let member = row.member;
-        let known = self.producers.get(&producer);
-        match known
-            .and_then(|known| known.attachments.get(&member))
-            .copied()
-        {
-            Some(number) => {
-                let incarnation = row.incarnation;
-                let before = self.change_attachment(number, log, |known| *known = row)?;
-                if let Some(before) = before {
-                    self.index(member, before, number, false);
-                    self.index(member, incarnation, number, true);
-                }
-            }
-            None => {
-                let number = self.attachment_numbers.take();
-                self.index(member, row.incarnation, number, true);
-                if let Some(producer) = self.producers.get_mut(&producer) {
-                    producer.attachments.insert(member, number);
-                }
-                log.insert(&Row::Attachment(number, row.clone()))?;
-                let topics = BTreeSet::new();
-                self.attachments.insert(number, Attachment { row, topics });
-            }
+        let producer_number = self.producer_number(id, log)?;
+        self.set_ended(producer_number, None, log)?;
+        let row = row(producer_number);
+        debug_assert!(
+            row.member == member && !row.leaving,
+            "an attachment begins as another member's, or leaving"
+        );
+        let producer = present_mut(&mut self.producers, &producer_number, "producer")?;
+        let known = producer.attachments.get(&member).copied();
+        if let Some(number) = known {
+            let incarnation = row.incarnation;
+            let before = self.change_attachment(number, log, |known| *known = row)?;
+            self.index(member, before, number, false);
+            self.index(member, incarnation, number, true);
+            return Ok(());
         }
+        let number = self.attachment_numbers.take();
+        producer.attachments.insert(member, number);
+        self.index(member, row.incarnation, number, true);
+        log.insert(&Row::Attachment(number, row.clone()))?;
+        let topics = BTreeSet::new();
+        let replaced = self.attachments.insert(number, Attachment { row, topics });
+        debug_assert!(
+            replaced.is_none(),
+            "attachment number {number} was not free"
+        );
         Ok(())
     }
 
@@ -86,7 +87,7 @@ impl RegistrationDb {
     /// producer's word for the attachments that are not.
     pub(super) fn detach(
         &mut self,
-        member: Option<MemberId>,
+        member: MemberId,
         producer: &ProducerId,
         at: UnixMillis,
         log: &mut RowLog,
@@ -97,30 +98,28 @@ impl RegistrationDb {
         let was_present = self.is_present(number);
         self.leave(number, log)?;
         if was_present && let Some(number) = self.numbers.get(producer).copied() {
-            let ended = self
-                .producers
-                .get(&number)
-                .and_then(|known| known.row.ended);
-            self.set_ended(number, Some(ended.map_or(at, |ended| ended.max(at))), log)?;
+            let known = present(&self.producers, &number, "producer")?;
+            let ended = known.row.ended.map_or(at, |ended| ended.max(at));
+            self.set_ended(number, Some(ended), log)?;
         }
         Ok(())
     }
 
     /// The attachment no longer counts; its claims go, as many as this step allows.
     pub(super) fn leave(&mut self, number: AttachmentNumber, log: &mut RowLog) -> Result<()> {
-        let before = self.change_attachment(number, log, |row| row.leaving = true)?;
-        let Some(attachment) = self.attachments.get(&number) else {
-            return Ok(());
-        };
-        let (member, producer) = (attachment.row.member, attachment.row.producer);
-        if let Some(incarnation) = before {
-            self.index(member, incarnation, number, false);
-        }
-        if let Some(producer) = self.producers.get_mut(&producer) {
-            producer.attachments.remove(&member);
-            producer.leaving += 1;
-        }
-        self.leaving.insert(number);
+        let incarnation = self.change_attachment(number, log, |row| row.leaving = true)?;
+        let row = &present(&self.attachments, &number, "attachment")?.row;
+        let (member, producer) = (row.member, row.producer);
+        self.index(member, incarnation, number, false);
+        let producer = present_mut(&mut self.producers, &producer, "producer")?;
+        let counted = producer.attachments.remove(&member);
+        debug_assert!(
+            counted == Some(number),
+            "attachment {number} leaves without having counted"
+        );
+        producer.leaving += 1;
+        let first = self.leaving.insert(number);
+        debug_assert!(first, "attachment {number} leaves twice");
         self.sweep_attachment(number, log)
     }
 
@@ -130,7 +129,7 @@ impl RegistrationDb {
             if let Some(number) = self.leaving.first().copied() {
                 self.sweep_attachment(number, log)?;
             } else if let Some((topic, number)) = self.releasing.first().cloned() {
-                self.release_topic(number, &topic, log);
+                self.release_topic(number, &topic, log)?;
             } else if let Some(number) = self.removed_attachment() {
                 self.leave(number, log)?;
             } else {
@@ -145,19 +144,26 @@ impl RegistrationDb {
             if !log.has_room() {
                 return Ok(());
             }
-            self.release_topic(number, &topic, log);
+            self.release_topic(number, &topic, log)?;
         }
         self.leaving.remove(&number);
         let Some(attachment) = self.attachments.remove(&number) else {
-            return Ok(());
+            let what = format!("attachment {number} is swept and not there");
+            return Err(Error::invariant(what));
         };
+        debug_assert!(
+            attachment.row.leaving,
+            "attachment {number} is swept while it counts"
+        );
         self.attachment_numbers.give_back(number);
         let producer = attachment.row.producer;
         log.remove(&Row::Attachment(number, attachment.row))?;
-        if let Some(known) = self.producers.get_mut(&producer) {
-            debug_assert!(known.leaving > 0, "an attachment left without a word");
-            known.leaving = known.leaving.saturating_sub(1);
-        }
+        let known = present_mut(&mut self.producers, &producer, "producer")?;
+        known.leaving = known.leaving.checked_sub(1).ok_or_else(|| {
+            Error::invariant(format!(
+                "more attachments of producer {producer} are swept than leave"
+            ))
+        })?;
         self.forget_if_gone(producer, log)
     }
 
@@ -181,7 +187,8 @@ impl RegistrationDb {
             attachments: BTreeMap::new(),
             leaving: 0,
         };
-        self.producers.insert(number, producer);
+        let replaced = self.producers.insert(number, producer);
+        debug_assert!(replaced.is_none(), "producer number {number} was not free");
         Ok(number)
     }
 
@@ -191,9 +198,7 @@ impl RegistrationDb {
         ended: Option<UnixMillis>,
         log: &mut RowLog,
     ) -> Result<()> {
-        let Some(producer) = self.producers.get_mut(&number) else {
-            return Ok(());
-        };
+        let producer = present_mut(&mut self.producers, &number, "producer")?;
         // Nobody is left whom it could concern.
         let ended = ended.filter(|_| !producer.attachments.is_empty());
         if producer.row.ended == ended {
@@ -208,34 +213,41 @@ impl RegistrationDb {
     }
 
     fn forget_if_gone(&mut self, number: ProducerNumber, log: &mut RowLog) -> Result<()> {
-        let gone = self
-            .producers
-            .get(&number)
-            .is_some_and(|producer| producer.attachments.is_empty() && producer.leaving == 0);
-        if gone && let Some(producer) = self.producers.remove(&number) {
-            self.numbers.remove(&producer.row.id);
+        let producer = present(&self.producers, &number, "producer")?;
+        if !producer.attachments.is_empty() || producer.leaving > 0 {
+            return Ok(());
+        }
+        if let Some(producer) = self.producers.remove(&number) {
+            let indexed = self.numbers.remove(&producer.row.id);
+            debug_assert!(
+                indexed == Some(number),
+                "producer {number} was not indexed by its address"
+            );
             self.producer_numbers.give_back(number);
             log.remove(&Row::Producer(number, producer.row))?;
         }
         Ok(())
     }
 
-    /// The incarnation that had recorded it before; `None` if there is no such attachment.
+    /// Changes an attachment's row. Returns the incarnation that had recorded it before.
     pub(super) fn change_attachment(
         &mut self,
         number: AttachmentNumber,
         log: &mut RowLog,
         change: impl FnOnce(&mut AttachmentRow),
-    ) -> Result<Option<u64>> {
-        let Some(attachment) = self.attachments.get_mut(&number) else {
-            return Ok(None);
-        };
+    ) -> Result<u64> {
+        let attachment = present_mut(&mut self.attachments, &number, "attachment")?;
         let old = attachment.row.clone();
         change(&mut attachment.row);
         let (before, new) = (old.incarnation, attachment.row.clone());
+        debug_assert!(
+            (old.member, old.producer) == (new.member, new.producer),
+            "attachment {number} changes hands"
+        );
+        debug_assert!(!old.leaving, "attachment {number} changes while it leaves");
         if old != new {
             log.replace(&Row::Attachment(number, old), &Row::Attachment(number, new))?;
         }
-        Ok(Some(before))
+        Ok(before)
     }
 }

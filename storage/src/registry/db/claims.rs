@@ -2,58 +2,51 @@
 
 use std::sync::Arc;
 
+use super::invariant::{present, present_mut};
 use super::row_log::RowLog;
-use super::{Note, RegistrationDb, Source};
+use super::{Note, Origin, Outcome, RegistrationDb, Source};
 use crate::error::Result;
 use crate::registry::event::Refusal;
 use crate::registry::rows::{AttachmentNumber, ProducerNumber};
 use crate::registry::values::{MemberId, ProducerId, is_ephemeral};
 
 impl RegistrationDb {
+    /// REGISTER.
     pub(super) fn claim(
         &mut self,
         number: AttachmentNumber,
         topic: &str,
         channel: Option<&str>,
         log: &mut RowLog,
-    ) -> std::result::Result<(), Refusal> {
+    ) -> Result<Outcome> {
         let name = self.create_topic(topic, log);
-        let claimed_before = self.attachments.get(&number).is_some_and(|attachment| {
-            let producer = attachment.row.producer;
-            attachment.topics.contains(&name) || self.is_claimed(&name, producer)
-        });
-        let Some(topic) = self.topics.get_mut(&name) else {
-            debug_assert!(false, "{name} has just been created");
-            return Ok(());
-        };
-        if topic
-            .claims
-            .get(&number)
-            .is_some_and(|claim| claim.releasing)
-        {
-            return Err(Refusal::Releasing);
+        let attachment = present(&self.attachments, &number, "attachment")?;
+        let producer = attachment.row.producer;
+        let claimed_before =
+            attachment.topics.contains(&name) || self.is_name_claimed(&name, producer, None);
+        let topic = present_mut(&mut self.topics, &name, "topic")?;
+        let claim = topic.claims.get(&number);
+        if claim.is_some_and(|claim| claim.releasing) {
+            return Ok(Err(Refusal::Releasing));
         }
-        if let Some(attachment) = self.attachments.get(&number)
-            && !topic.released.is_empty()
-        {
-            topic.claimed_again(&name, attachment.row.producer, channel, log);
+        if !topic.released.is_empty() {
+            topic.claimed_again(&name, producer, channel, log);
             if topic.released.is_empty() {
                 self.given_up.remove(&name);
             }
         }
-        if topic.claim(&name, number, log)
-            && let Some(attachment) = self.attachments.get_mut(&number)
-        {
+        if topic.claim(&name, number, log) {
+            let attachment = present_mut(&mut self.attachments, &number, "attachment")?;
             attachment.topics.insert(name.clone());
             if !claimed_before {
                 // Claims that are still being removed do not keep a tombstone.
-                topic.set_tombstone(&name, attachment.row.producer, None, log);
+                topic.set_tombstone(&name, producer, None, log);
             }
         }
         if let Some(channel) = channel {
-            topic.claim_channel(&name, number, channel, log);
+            topic.claim_channel(&name, number, channel, log)?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// UNREGISTER: of what this member records, and of what only attachments that are not present
@@ -61,12 +54,12 @@ impl RegistrationDb {
     pub(super) fn release(
         &mut self,
         source: Source,
+        origin: Origin,
         producer: &ProducerId,
-        topic: &str,
-        channel: Option<&str>,
+        (topic, channel): (&str, Option<&str>),
         log: &mut RowLog,
     ) -> Result<()> {
-        if let Some(number) = self.attachment_of(source.member, producer) {
+        if let Some(number) = self.attachment_of(origin.member, producer) {
             self.release_claim(number, topic, channel, log)?;
         }
         for (member, number) in self.held_without_presence(producer, topic, channel) {
@@ -76,7 +69,7 @@ impl RegistrationDb {
                 name: Some((topic.into(), channel.map(Into::into))),
             });
         }
-        self.remember_release(source, producer, topic, channel, log);
+        self.remember_release(origin.at, producer, topic, channel, log)?;
         // As upstream: also if the caller never held it.
         let Some((name, found)) = self.topics.get_key_value(topic) else {
             return Ok(());
@@ -84,12 +77,11 @@ impl RegistrationDb {
         let name = name.clone();
         match channel {
             None if is_ephemeral(topic) && found.claims.is_empty() => {
-                self.remove_topic(&name, log);
+                self.remove_topic(&name, log)?;
             }
             Some(channel) if is_ephemeral(channel) && found.channels.get(channel) == Some(&0) => {
-                if let Some(topic) = self.topics.get_mut(&name) {
-                    topic.delete_channel(&name, channel, log);
-                }
+                let topic = present_mut(&mut self.topics, &name, "topic")?;
+                topic.delete_channel(&name, channel, log)?;
             }
             _ => {}
         }
@@ -119,6 +111,7 @@ impl RegistrationDb {
         held
     }
 
+    /// Removes an attachment's claim of a name, if it has one, or begins to.
     pub(super) fn release_claim(
         &mut self,
         number: AttachmentNumber,
@@ -126,20 +119,20 @@ impl RegistrationDb {
         channel: Option<&str>,
         log: &mut RowLog,
     ) -> Result<()> {
-        let Some((name, _)) = self.topics.get_key_value(topic) else {
+        let Some((name, found)) = self.topics.get_key_value(topic) else {
             return Ok(());
         };
+        if !found.claims.contains_key(&number) {
+            return Ok(());
+        }
         let name = name.clone();
-        match channel {
-            Some(channel) => {
-                if let Some(topic) = self.topics.get_mut(&name)
-                    && topic.is_claimed_by(number, Some(channel))
-                {
-                    topic.release_channel(&name, number, channel, log);
-                    self.forget_release(&name, number, channel, log);
-                }
-            }
-            None => self.release_topic(number, &name, log),
+        let Some(channel) = channel else {
+            return self.release_topic(number, &name, log);
+        };
+        if found.is_claimed_by(number, Some(channel)) {
+            let topic = present_mut(&mut self.topics, &name, "topic")?;
+            topic.release_channel(&name, number, channel, log)?;
+            self.forget_release(&name, number, channel, log)?;
         }
         Ok(())
     }
@@ -150,19 +143,11 @@ impl RegistrationDb {
         number: AttachmentNumber,
         name: &Arc<str>,
         log: &mut RowLog,
-    ) {
-        let Some(topic) = self.topics.get_mut(name) else {
-            return;
-        };
-        if !topic.claims.contains_key(&number) {
-            return;
-        }
-        let done = topic.release(name, number, log);
+    ) -> Result<()> {
+        let topic = present_mut(&mut self.topics, name, "topic")?;
+        let done = topic.release(name, number, log)?;
         let empty = topic.claims.is_empty();
-        let Some(attachment) = self.attachments.get_mut(&number) else {
-            debug_assert!(false, "a claim without an attachment");
-            return;
-        };
+        let attachment = present_mut(&mut self.attachments, &number, "attachment")?;
         let (producer, leaving) = (attachment.row.producer, attachment.row.leaving);
         if done {
             attachment.topics.remove(name);
@@ -170,19 +155,29 @@ impl RegistrationDb {
         } else if !leaving {
             self.releasing.insert((name.clone(), number));
         }
-        if !self.is_claimed(name, producer)
-            && let Some(topic) = self.topics.get_mut(name)
-        {
+        if !self.is_name_claimed(name, producer, None) {
+            let topic = present_mut(&mut self.topics, name, "topic")?;
             topic.set_tombstone(name, producer, None, log);
         }
-        self.forget_releases(name, producer, log);
+        self.forget_releases(name, producer, log)?;
         if empty && is_ephemeral(name) {
-            self.remove_topic(name, log);
+            self.remove_topic(name, log)?;
         }
+        Ok(())
     }
 
-    /// Whether an attachment of the producer that counts claims the topic.
-    pub(super) fn is_claimed(&self, topic: &str, producer: ProducerNumber) -> bool {
-        self.is_name_claimed(topic, producer, None)
+    /// Whether an attachment of the producer that counts claims a topic, or a channel of it.
+    pub(super) fn is_name_claimed(
+        &self,
+        topic: &str,
+        number: ProducerNumber,
+        channel: Option<&str>,
+    ) -> bool {
+        let topic = self.topics.get(topic);
+        let producer = self.producers.get(&number);
+        topic.zip(producer).is_some_and(|(topic, producer)| {
+            let mut attachments = producer.attachments.values();
+            attachments.any(|number| topic.is_claimed_by(*number, channel))
+        })
     }
 }

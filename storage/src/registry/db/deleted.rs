@@ -6,10 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Origin;
 use super::row_log::RowLog;
 use crate::error::Result;
 use crate::registry::rows::{DeletedRow, Row};
-use crate::registry::values::{MemberId, UnixMillis};
+use crate::registry::values::UnixMillis;
 
 /// For how long, in milliseconds. nsqadmin gives each of its requests some seconds.
 const REMEMBERED: UnixMillis = 15_000;
@@ -29,6 +30,10 @@ pub(super) struct DeletedChannels {
 }
 
 impl DeletedChannels {
+    pub(super) fn len(&self) -> usize {
+        self.channels.len()
+    }
+
     pub(super) fn rows(&self) -> impl Iterator<Item = Row> {
         let rows = self.channels.iter();
         rows.map(|((topic, channel), row)| {
@@ -42,50 +47,52 @@ impl DeletedChannels {
         self.channels.insert(key, row);
     }
 
-    /// The member has deleted this channel.
+    /// The batch's member has deleted this channel.
     pub(super) fn insert(
         &mut self,
+        origin: Origin,
         topic: &str,
         channel: &str,
-        member: Option<MemberId>,
-        at: UnixMillis,
         log: &mut RowLog,
     ) -> Result<()> {
-        self.forget_old(at, log)?;
+        self.forget_old(origin.at, log)?;
         let key = (topic.to_string(), channel.to_string());
         self.remove(&key, log)?;
         let row = DeletedRow {
-            at,
-            members: member.into_iter().collect(),
+            at: origin.at,
+            members: vec![origin.member],
         };
         log.insert(&Row::Deleted(key.0.clone(), key.1.clone(), row.clone()))?;
         self.load(key.0, key.1, row);
         Ok(())
     }
 
-    /// Whether another member has deleted this channel a moment ago, and this one asks for the
-    /// first time.
+    /// Whether another member has deleted this channel a moment ago, and the batch's member asks
+    /// for the first time.
     pub(super) fn asked_again(
         &mut self,
+        origin: Origin,
         topic: &str,
         channel: &str,
-        member: Option<MemberId>,
-        at: UnixMillis,
         log: &mut RowLog,
     ) -> Result<bool> {
         let key = (topic.to_string(), channel.to_string());
-        let Some((row, member)) = self.channels.get_mut(&key).zip(member) else {
+        let Some(row) = self.channels.get_mut(&key) else {
             return Ok(false);
         };
-        let Err(position) = row.members.binary_search(&member) else {
+        debug_assert!(
+            row.members.is_sorted(),
+            "members that deleted a channel are out of order"
+        );
+        let Err(position) = row.members.binary_search(&origin.member) else {
             return Ok(false);
         };
-        if at.abs_diff(row.at) > REMEMBERED {
+        if origin.at.abs_diff(row.at) > REMEMBERED {
             return Ok(false);
         }
         let of = |row: &DeletedRow| Row::Deleted(key.0.clone(), key.1.clone(), row.clone());
         let old = of(row);
-        row.members.insert(position, member);
+        row.members.insert(position, origin.member);
         log.replace(&old, &of(row))?;
         Ok(true)
     }
@@ -106,7 +113,8 @@ impl DeletedChannels {
 
     fn remove(&mut self, key: &Channel, log: &mut RowLog) -> Result<()> {
         if let Some(row) = self.channels.remove(key) {
-            self.by_age.remove(&(row.at, key.clone()));
+            let indexed = self.by_age.remove(&(row.at, key.clone()));
+            debug_assert!(indexed, "a deleted channel is not indexed by age");
             log.remove(&Row::Deleted(key.0.clone(), key.1.clone(), row))?;
         }
         Ok(())

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::invariant::{present, present_mut};
 use super::row_log::RowLog;
 use super::{Note, RegistrationDb, Source};
 use crate::error::Result;
@@ -30,9 +31,18 @@ pub(super) struct Member {
     pub(super) attachments: BTreeSet<(u64, AttachmentNumber)>,
 }
 
+/// Whether a batch is the one after the last that was applied: the next of its incarnation, or the
+/// first of a newer one.
+fn is_next(last: &MemberRow, batch: &MemberBatch) -> bool {
+    match batch.incarnation == last.incarnation {
+        true => Some(batch.sequence) == last.sequence.checked_add(1),
+        false => batch.incarnation > last.incarnation && batch.sequence == 1,
+    }
+}
+
 impl Member {
     /// The first start after an incarnation.
-    fn start_after(&self, incarnation: u64) -> Option<Start> {
+    pub(super) fn start_after(&self, incarnation: u64) -> Option<Start> {
         let later = self.starts.range(incarnation.checked_add(1)?..);
         later.map(|(_, start)| *start).next()
     }
@@ -132,6 +142,15 @@ impl RegistrationDb {
     pub(super) fn begin_batch(&mut self, batch: &MemberBatch, log: &mut RowLog) -> Result<()> {
         let member = self.members.entry(batch.member).or_default();
         let before = member.row.clone();
+        debug_assert!(
+            is_next(&before, batch) && !before.removed,
+            "batch {}.{} of member {} follows {}.{}",
+            batch.incarnation,
+            batch.sequence,
+            batch.member,
+            before.incarnation,
+            before.sequence
+        );
         if before.incarnation < batch.incarnation && !member.attachments.is_empty() {
             let last_heard = before
                 .away
@@ -198,10 +217,7 @@ impl RegistrationDb {
         let Some(number) = self.numbers.get(producer).copied() else {
             return Ok(());
         };
-        let recorded = self
-            .producers
-            .get(&number)
-            .and_then(|known| known.row.ended);
+        let recorded = present(&self.producers, &number, "producer")?.row.ended;
         if recorded != Some(ended) {
             return Ok(());
         }
@@ -212,7 +228,11 @@ impl RegistrationDb {
                 name: None,
             });
         }
-        self.set_ended(number, recorded, log)
+        // The last attachment takes the producer along.
+        match self.producers.contains_key(&number) {
+            true => self.set_ended(number, recorded, log),
+            false => Ok(()),
+        }
     }
 
     /// The attachments of a producer that the end of its session elsewhere speaks for; none while
@@ -281,17 +301,19 @@ impl RegistrationDb {
         there: bool,
     ) {
         let attachments = &mut self.members.entry(member).or_default().attachments;
-        match there {
+        let changed = match there {
             true => attachments.insert((incarnation, number)),
             false => attachments.remove(&(incarnation, number)),
         };
+        debug_assert!(
+            changed,
+            "attachment {number} is indexed at member {member} already, or was not"
+        );
     }
 
     /// Forgets starts that no attachment refers to, and too many of them.
     fn forget_starts(&mut self, id: MemberId, log: &mut RowLog) -> Result<()> {
-        let Some(member) = self.members.get_mut(&id) else {
-            return Ok(());
-        };
+        let member = present_mut(&mut self.members, &id, "member")?;
         let mut from = 0;
         let mut needless = Vec::new();
         for incarnation in member.starts.keys() {

@@ -51,6 +51,7 @@ impl Names {
                 if let Err(position) = position {
                     names.insert(position, name);
                 }
+                debug_assert!(names.is_sorted(), "names are out of order");
             }
             Names::Few(names) => {
                 let mut many = Many {
@@ -63,7 +64,8 @@ impl Names {
             }
             Names::Many(many) => {
                 many.sum = many.sum.wrapping_add(hash(&name));
-                many.set.insert(name);
+                let new = many.set.insert(name);
+                debug_assert!(new, "a name is there already");
             }
         }
     }

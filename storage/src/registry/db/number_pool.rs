@@ -14,6 +14,7 @@ impl NumberPool {
     pub(super) fn with_taken(taken: impl Iterator<Item = u32>) -> Self {
         let mut pool = NumberPool::default();
         for number in taken {
+            debug_assert!(number >= pool.next, "taken numbers are out of order");
             pool.free.extend(pool.next..number);
             pool.next = number.saturating_add(1);
         }
@@ -29,7 +30,10 @@ impl NumberPool {
     }
 
     pub(super) fn give_back(&mut self, number: u32) {
-        debug_assert!(number < self.next && !self.free.contains(&number));
+        debug_assert!(
+            number < self.next && !self.free.contains(&number),
+            "number {number} is given back and was not taken"
+        );
         self.free.insert(number);
         // What is free depends only on what is taken, not on the way there.
         while self.next > 0 && self.free.last() == Some(&(self.next - 1)) {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::RegistrationDb;
+use crate::registry::rows::AttachmentNumber;
 use crate::registry::values::{MemberId, ProducerId, UnixMillis, is_ephemeral};
 
 /// A topic, or a channel of it.
@@ -20,7 +21,7 @@ pub struct Recorded {
 impl RegistrationDb {
     /// The attachment of a producer at a member.
     pub fn recorded(&self, member: MemberId, producer: &ProducerId) -> Option<Recorded> {
-        let number = self.attachment_of(Some(member), producer)?;
+        let number = self.attachment_of(member, producer)?;
         let row = &self.attachments.get(&number)?.row;
         Some(Recorded {
             incarnation: row.incarnation,
@@ -36,7 +37,7 @@ impl RegistrationDb {
         topic: &str,
         channel: Option<&str>,
     ) -> bool {
-        let number = self.attachment_of(Some(member), producer);
+        let number = self.attachment_of(member, producer);
         let topic = self.topics.get(topic);
         number
             .zip(topic)
@@ -64,48 +65,53 @@ impl RegistrationDb {
     ) -> Vec<Name> {
         use std::ops::Bound::{Excluded, Unbounded};
         let mut names = Vec::new();
-        let attachment = self.attachment_of(Some(member), producer);
+        let attachment = self.attachment_of(member, producer);
         let Some((number, attachment)) =
             attachment.and_then(|number| Some((number, self.attachments.get(&number)?)))
         else {
             return names;
         };
-        let add = |topic: &Arc<str>, channel: Option<&str>, names: &mut Vec<Name>| {
-            let claim = self
-                .topics
-                .get(topic)
-                .and_then(|topic| topic.claims.get(&number))
-                .filter(|claim| !claim.releasing);
-            let Some(claim) = claim else {
-                return;
-            };
-            if channel.is_none() {
-                names.push((topic.clone(), None));
-            }
-            let left = most.saturating_sub(names.len());
-            let channels = claim.channels_after(channel, left);
-            names.extend(
-                channels
-                    .into_iter()
-                    .map(|channel| (topic.clone(), Some(channel))),
-            );
-        };
         let mut from = Unbounded;
         if let Some((topic, channel)) = after {
             from = Excluded(topic.clone());
             if attachment.topics.contains(topic) {
-                // Behind the topic's own claim come its channels.
-                let channel = channel.as_deref().unwrap_or_default();
-                add(topic, Some(channel), &mut names);
+                self.add_channels(topic, number, channel.as_deref(), most, &mut names);
             }
         }
         for topic in attachment.topics.range((from, Unbounded)) {
             if names.len() >= most {
                 break;
             }
-            add(topic, None, &mut names);
+            if self.is_recorded_by(topic, number) {
+                names.push((topic.clone(), None));
+                self.add_channels(topic, number, None, most, &mut names);
+            }
         }
         names
+    }
+
+    fn is_recorded_by(&self, topic: &str, number: AttachmentNumber) -> bool {
+        let topic = self.topics.get(topic);
+        topic.is_some_and(|topic| topic.is_claimed_by(number, None))
+    }
+
+    /// Adds the channels of a topic that an attachment claims and that come behind this one, until
+    /// there are `most` names.
+    fn add_channels(
+        &self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        behind: Option<&str>,
+        most: usize,
+        names: &mut Vec<Name>,
+    ) {
+        let topic = self.topics.get(name);
+        let claim = topic.and_then(|topic| topic.claims.get(&number));
+        if let Some(claim) = claim.filter(|claim| !claim.releasing) {
+            let left = most.saturating_sub(names.len());
+            let channels = claim.channels_after(behind, left).into_iter();
+            names.extend(channels.map(|channel| (name.clone(), Some(channel))));
+        }
     }
 
     /// Whether an UNREGISTER at a member changes something although nothing of the name is recorded
@@ -144,8 +150,8 @@ impl RegistrationDb {
         };
         let earlier = known.attachments.range(..(incarnation, 0));
         let abandoned = earlier.take_while(|(recorded, _)| {
-            let start = known.starts.range(recorded + 1..).next();
-            start.is_some_and(|(_, start)| start.at <= started_until)
+            let start = known.start_after(*recorded);
+            start.is_some_and(|start| start.at <= started_until)
         });
         abandoned
             .take(most)

@@ -7,6 +7,7 @@
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
+use super::invariant::{present, present_mut};
 use super::row_log::RowLog;
 use super::topic::{Released, Topic};
 use super::{Name, Note, RegistrationDb, Source};
@@ -139,32 +140,32 @@ impl RegistrationDb {
     /// After a release: remembers it if another attachment of the producer still holds the name.
     pub(super) fn remember_release(
         &mut self,
-        source: Source,
+        at: UnixMillis,
         producer: &ProducerId,
         topic: &str,
         channel: Option<&str>,
         log: &mut RowLog,
-    ) {
+    ) -> Result<()> {
         let Some(number) = self.numbers.get(producer).copied() else {
-            return;
+            return Ok(());
         };
         let Some((name, found)) = self.topics.get_key_value(topic) else {
-            return;
+            return Ok(());
         };
         let name = name.clone();
         let shared = match channel {
             None => None,
             Some(channel) => match found.channels.get_key_value(channel) {
                 Some((shared, _)) => Some(shared.clone()),
-                None => return,
+                None => return Ok(()),
             },
         };
-        if self.is_name_claimed(&name, number, channel)
-            && let Some(topic) = self.topics.get_mut(&name)
-        {
-            topic.set_released(&name, &(number, shared), Some(source.at), log);
+        if self.is_name_claimed(&name, number, channel) {
+            let topic = present_mut(&mut self.topics, &name, "topic")?;
+            topic.set_released(&name, &(number, shared), Some(at), log);
             self.given_up.insert(name);
         }
+        Ok(())
     }
 
     /// After a channel was released: forgets what nobody holds any longer.
@@ -174,21 +175,14 @@ impl RegistrationDb {
         attachment: AttachmentNumber,
         channel: &str,
         log: &mut RowLog,
-    ) {
-        let attachment = self.attachments.get(&attachment);
-        let Some(number) = attachment.map(|attachment| attachment.row.producer) else {
-            return;
-        };
+    ) -> Result<()> {
+        let number = present(&self.attachments, &attachment, "attachment")?
+            .row
+            .producer;
         if self.is_name_claimed(name, number, Some(channel)) {
-            return;
+            return Ok(());
         }
-        let Some(topic) = self.topics.get_mut(name) else {
-            return;
-        };
-        topic.set_released(name, &(number, Some(channel.into())), None, log);
-        if topic.released.is_empty() {
-            self.given_up.remove(name);
-        }
+        self.forget(name, &[(number, Some(channel.into()))], log)
     }
 
     /// After a topic was released: forgets what nobody holds any longer.
@@ -197,50 +191,34 @@ impl RegistrationDb {
         name: &Arc<str>,
         number: ProducerNumber,
         log: &mut RowLog,
-    ) {
-        let Some(topic) = self.topics.get(name) else {
-            return;
-        };
-        let mut gone = topic.released_by(number);
+    ) -> Result<()> {
+        let mut gone = present(&self.topics, name, "topic")?.released_by(number);
         gone.retain(|(_, channel)| !self.is_name_claimed(name, number, channel.as_deref()));
-        let Some(topic) = self.topics.get_mut(name) else {
-            return;
-        };
-        for released in gone {
-            topic.set_released(name, &released, None, log);
-        }
-        if topic.released.is_empty() {
-            self.given_up.remove(name);
-        }
+        self.forget(name, &gone, log)
     }
 
     /// A channel is gone: forgets who gave it up.
-    pub(super) fn forget_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {
-        let Some(topic) = self.topics.get_mut(name) else {
-            return;
-        };
+    pub(super) fn forget_channel(
+        &mut self,
+        name: &Arc<str>,
+        channel: &str,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let topic = present(&self.topics, name, "topic")?;
         let of_channel = |released: &&Released| released.1.as_deref() == Some(channel);
         let gone: Vec<Released> = topic.released.keys().filter(of_channel).cloned().collect();
+        self.forget(name, &gone, log)
+    }
+
+    fn forget(&mut self, name: &Arc<str>, gone: &[Released], log: &mut RowLog) -> Result<()> {
+        let topic = present_mut(&mut self.topics, name, "topic")?;
         for released in gone {
-            topic.set_released(name, &released, None, log);
+            topic.set_released(name, released, None, log);
         }
         if topic.released.is_empty() {
             self.given_up.remove(name);
         }
-    }
-
-    pub(super) fn is_name_claimed(
-        &self,
-        topic: &str,
-        number: ProducerNumber,
-        channel: Option<&str>,
-    ) -> bool {
-        let topic = self.topics.get(topic);
-        let producer = self.producers.get(&number);
-        topic.zip(producer).is_some_and(|(topic, producer)| {
-            let mut attachments = producer.attachments.values();
-            attachments.any(|number| topic.is_claimed_by(*number, channel))
-        })
+        Ok(())
     }
 }
 

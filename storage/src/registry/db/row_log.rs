@@ -99,6 +99,10 @@ impl RowLog {
 
     /// A row that was there, as it was and as it is now; both have the same key.
     pub(super) fn replace(&mut self, old: &Row, new: &Row) -> Result<()> {
+        debug_assert!(
+            old.key() == new.key() && old != new,
+            "a row is replaced by another, or by itself"
+        );
         let old_hash = row_hash(&old.key(), &old.value()?);
         self.state_hash = self.state_hash.wrapping_sub(old_hash);
         self.insert(new)

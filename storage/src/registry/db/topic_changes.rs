@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use super::invariant::present_mut;
 use super::row_log::RowLog;
 use super::topic::{Released, Topic, TopicClaim};
+use crate::error::{Error, Result};
 use crate::registry::rows::{AttachmentNumber, ProducerNumber, TopicFact};
 use crate::registry::values::{UnixMillis, is_ephemeral};
 
@@ -56,26 +58,22 @@ impl Topic {
         number: AttachmentNumber,
         channel: &str,
         log: &mut RowLog,
-    ) {
+    ) -> Result<()> {
         let shared = self.create_channel(name, channel, log);
-        let Some(claim) = self.claims.get_mut(&number) else {
-            debug_assert!(false, "{channel} is claimed without its topic {name}");
-            return;
-        };
+        let claim = present_mut(&mut self.claims, &number, "claim of a topic by attachment")?;
         if claim.has(channel) {
-            return;
+            return Ok(());
         }
         claim.names_mut(channel).insert(shared, |channel| {
             log.hash_of(name, TopicFact::ChannelClaim(channel, number))
         });
         self.add(name, TopicFact::ChannelClaim(channel, number), log);
-        if let Some(count) = self.channels.get_mut(channel)
-            && is_ephemeral(channel)
-        {
-            *count += 1;
+        if is_ephemeral(channel) {
+            *present_mut(&mut self.channels, channel, "channel")? += 1;
         }
         log.claims += 1;
         log.topic(name, false);
+        Ok(())
     }
 
     /// An ephemeral channel without claims goes, also if this attachment never claimed it.
@@ -85,7 +83,7 @@ impl Topic {
         number: AttachmentNumber,
         channel: &str,
         log: &mut RowLog,
-    ) {
+    ) -> Result<()> {
         let mut released = false;
         if let Some(claim) = self.claims.get_mut(&number)
             && claim.has(channel)
@@ -100,8 +98,9 @@ impl Topic {
             log.topic(name, false);
         }
         if is_ephemeral(channel) {
-            self.release_ephemeral(name, channel, u32::from(released), log);
+            self.release_ephemeral(name, channel, u32::from(released), log)?;
         }
+        Ok(())
     }
 
     /// The attachment's claim goes with all claims of channels; `false` if only some of it could
@@ -111,17 +110,22 @@ impl Topic {
         name: &Arc<str>,
         number: AttachmentNumber,
         log: &mut RowLog,
-    ) -> bool {
+    ) -> Result<bool> {
         while let Some(channel) = self.first_ephemeral(number) {
             if !log.has_room() {
-                self.mark_releasing(name, number, log);
-                return false;
+                self.mark_releasing(name, number, log)?;
+                return Ok(false);
             }
-            self.release_channel(name, number, &channel, log);
+            self.release_channel(name, number, &channel, log)?;
         }
         let Some(claim) = self.claims.remove(&number) else {
-            return true;
+            let what = format!("attachment {number} does not claim topic {name} that it releases");
+            return Err(Error::invariant(what));
         };
+        debug_assert!(
+            claim.ephemeral().is_none_or(|names| names.len() == 0),
+            "a claim goes before those of its ephemeral channels"
+        );
         let channels = claim
             .lasting
             .sum(|channel| log.fact(name, TopicFact::ChannelClaim(channel, number)));
@@ -131,11 +135,16 @@ impl Topic {
         log.claims -= 1 + isize::try_from(claim.lasting.len()).unwrap_or(isize::MAX);
         log.topic(name, false);
         log.discard_claim(claim);
-        true
+        Ok(true)
     }
 
     /// The channel goes with all claims of it.
-    pub(super) fn delete_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {
+    pub(super) fn delete_channel(
+        &mut self,
+        name: &Arc<str>,
+        channel: &str,
+        log: &mut RowLog,
+    ) -> Result<()> {
         let holders: Vec<AttachmentNumber> = self
             .claims
             .iter()
@@ -143,15 +152,19 @@ impl Topic {
             .map(|(number, _)| *number)
             .collect();
         for number in holders {
-            if let Some(claim) = self.claims.get_mut(&number) {
-                claim.names_mut(channel).remove(channel, |channel| {
-                    log.hash_of(name, TopicFact::ChannelClaim(channel, number))
-                });
-            }
+            let claim = present_mut(&mut self.claims, &number, "claim of a topic by attachment")?;
+            let removed = claim.names_mut(channel).remove(channel, |channel| {
+                log.hash_of(name, TopicFact::ChannelClaim(channel, number))
+            });
+            debug_assert!(
+                removed,
+                "attachment {number} has no claim of {name}/{channel}"
+            );
             self.subtract(name, TopicFact::ChannelClaim(channel, number), log);
             log.claims -= 1;
         }
         self.remove_channel(name, channel, log);
+        Ok(())
     }
 
     pub(super) fn set_tombstone(
@@ -200,15 +213,19 @@ impl Topic {
         }
     }
 
-    fn mark_releasing(&mut self, name: &Arc<str>, number: AttachmentNumber, log: &mut RowLog) {
-        let Some(claim) = self.claims.get_mut(&number) else {
-            return;
-        };
+    fn mark_releasing(
+        &mut self,
+        name: &Arc<str>,
+        number: AttachmentNumber,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let claim = present_mut(&mut self.claims, &number, "claim of a topic by attachment")?;
         if !std::mem::replace(&mut claim.releasing, true) {
             self.subtract(name, TopicFact::Claim(number, false), log);
             self.add(name, TopicFact::Claim(number, true), log);
             log.topic(name, false);
         }
+        Ok(())
     }
 
     fn first_ephemeral(&self, number: AttachmentNumber) -> Option<Arc<str>> {
@@ -222,18 +239,19 @@ impl Topic {
         channel: &str,
         released: u32,
         log: &mut RowLog,
-    ) {
+    ) -> Result<()> {
         let Some(count) = self.channels.get_mut(channel) else {
-            return;
+            return Ok(());
         };
-        debug_assert!(
-            *count >= released,
-            "claims of {name}/{channel} are miscounted"
-        );
-        *count = count.saturating_sub(released);
+        *count = count.checked_sub(released).ok_or_else(|| {
+            Error::invariant(format!(
+                "more claims of {name}/{channel} are released than there were"
+            ))
+        })?;
         if *count == 0 {
             self.remove_channel(name, channel, log);
         }
+        Ok(())
     }
 
     fn remove_channel(&mut self, name: &Arc<str>, channel: &str, log: &mut RowLog) {

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::invariant::{present, present_mut};
 use super::row_log::RowLog;
 use super::topic::Topic;
-use super::{Note, RegistrationDb, Source};
-use crate::error::Result;
+use super::{Note, Outcome, RegistrationDb, Source};
+use crate::error::{Error, Result};
 use crate::registry::event::Refusal;
 use crate::registry::rows::ProducerNumber;
 use crate::registry::values::{ProducerId, UnixMillis};
@@ -23,8 +24,13 @@ impl RegistrationDb {
         shared
     }
 
-    pub(super) fn delete_topic(&mut self, source: Source, name: &str, log: &mut RowLog) {
-        let holders = self.holders(source, name, None);
+    pub(super) fn delete_topic(
+        &mut self,
+        source: Source,
+        name: &str,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let holders = self.holders(source, name, None)?;
         source.note_own(log, || Note::Deleted {
             topic: name.into(),
             channel: None,
@@ -32,23 +38,27 @@ impl RegistrationDb {
         });
         if let Some((name, _)) = self.topics.get_key_value(name) {
             let name = name.clone();
-            self.remove_topic(&name, log);
+            self.remove_topic(&name, log)?;
         }
+        Ok(())
     }
 
     /// Costs the same for any number of channels.
-    pub(super) fn remove_topic(&mut self, name: &Arc<str>, log: &mut RowLog) {
+    pub(super) fn remove_topic(&mut self, name: &Arc<str>, log: &mut RowLog) -> Result<()> {
         let Some(topic) = self.topics.remove(name) else {
-            return;
+            return Err(Error::invariant(format!("topic {name} is removed twice")));
         };
         log.state_hash = log.state_hash.wrapping_sub(topic.hash);
         let signed = |count: usize| isize::try_from(count).unwrap_or(isize::MAX);
         log.channels -= signed(topic.channels.len());
         for (number, claim) in &topic.claims {
             log.claims -= signed(1 + claim.len());
-            if let Some(attachment) = self.attachments.get_mut(number) {
-                attachment.topics.remove(name);
-            }
+            let attachment = present_mut(&mut self.attachments, number, "attachment")?;
+            let indexed = attachment.topics.remove(name);
+            debug_assert!(
+                indexed,
+                "attachment {number} does not know its topic {name}"
+            );
             if claim.releasing {
                 self.releasing.remove(&(name.clone(), *number));
             }
@@ -56,6 +66,7 @@ impl RegistrationDb {
         self.given_up.remove(name);
         log.topic(name, false);
         log.discard_topic(topic);
+        Ok(())
     }
 
     pub(super) fn delete_channel(
@@ -64,88 +75,102 @@ impl RegistrationDb {
         topic_name: &str,
         channel: &str,
         log: &mut RowLog,
-    ) -> Result<std::result::Result<(), Refusal>> {
-        let holders = self.holders(source, topic_name, Some(channel));
+    ) -> Result<Outcome> {
+        let holders = self.holders(source, topic_name, Some(channel))?;
         let found = self
             .topics
             .get_key_value(topic_name)
             .filter(|(_, topic)| topic.channels.contains_key(channel));
         let Some((name, _)) = found else {
             // Whoever asks all members one after the other finds it gone at the second.
-            let just_deleted =
-                self.deleted
-                    .asked_again(topic_name, channel, source.member, source.at, log)?;
+            let just_deleted = match source.origin {
+                Some(origin) => self.deleted.asked_again(origin, topic_name, channel, log)?,
+                None => false,
+            };
             return Ok(match just_deleted {
                 true => Ok(()),
                 false => Err(Refusal::ChannelNotFound),
             });
         };
         let name = name.clone();
-        if let Some(topic) = self.topics.get_mut(&name) {
-            topic.delete_channel(&name, channel, log);
-            self.forget_channel(&name, channel, log);
-        }
+        let topic = present_mut(&mut self.topics, &name, "topic")?;
+        topic.delete_channel(&name, channel, log)?;
+        self.forget_channel(&name, channel, log)?;
         source.note_own(log, || Note::Deleted {
             topic: topic_name.into(),
             channel: Some(channel.into()),
             holders,
         });
-        let (member, at) = (source.member, source.at);
-        self.deleted.insert(topic_name, channel, member, at, log)?;
+        if let Some(origin) = source.origin {
+            self.deleted.insert(origin, topic_name, channel, log)?;
+        }
         Ok(Ok(()))
     }
 
     /// The producers that claim a name at the member that notes are for.
-    pub(super) fn holders(
+    fn holders(
         &self,
         source: Source,
         topic: &str,
         channel: Option<&str>,
-    ) -> Vec<ProducerId> {
+    ) -> Result<Vec<ProducerId>> {
+        let mut holders = Vec::new();
         let (Some(member), Some(topic)) = (source.noted, self.topics.get(topic)) else {
-            return Vec::new();
+            return Ok(holders);
         };
-        let claims = topic.claims.iter();
-        let claims = claims.filter(|(_, claim)| channel.is_none_or(|channel| claim.has(channel)));
-        let attachments = claims.filter_map(|(number, _)| self.attachments.get(number));
-        let own = attachments.filter(|attachment| attachment.row.member == member);
-        own.filter_map(|attachment| self.producers.get(&attachment.row.producer))
-            .map(|producer| producer.row.id.clone())
-            .collect()
-    }
-
-    pub(super) fn tombstone(&mut self, topic: &str, node: &str, at: UnixMillis, log: &mut RowLog) {
-        let Some((name, topic)) = self.topics.get_key_value(topic) else {
-            return;
-        };
-        let name = name.clone();
-        let claimants = topic.claims.keys();
-        let producers: BTreeSet<ProducerNumber> = claimants
-            .filter_map(|number| self.attachments.get(number))
-            .filter(|attachment| !attachment.row.leaving)
-            .map(|attachment| attachment.row.producer)
-            .filter(|number| self.is_node(*number, node))
-            .collect();
-        if let Some(topic) = self.topics.get_mut(&name) {
-            for number in producers {
-                topic.set_tombstone(&name, number, Some(at), log);
+        for (number, claim) in &topic.claims {
+            if channel.is_none_or(|channel| claim.has(channel)) {
+                let row = &present(&self.attachments, number, "attachment")?.row;
+                if row.member == member {
+                    let producer = present(&self.producers, &row.producer, "producer")?;
+                    holders.push(producer.row.id.clone());
+                }
             }
         }
+        Ok(holders)
+    }
+
+    pub(super) fn tombstone(
+        &mut self,
+        topic: &str,
+        node: &str,
+        at: UnixMillis,
+        log: &mut RowLog,
+    ) -> Result<()> {
+        let Some((name, topic)) = self.topics.get_key_value(topic) else {
+            return Ok(());
+        };
+        let name = name.clone();
+        let mut producers = BTreeSet::new();
+        for number in topic.claims.keys() {
+            let row = &present(&self.attachments, number, "attachment")?.row;
+            if !row.leaving && self.is_node(row.producer, node)? {
+                producers.insert(row.producer);
+            }
+        }
+        let topic = present_mut(&mut self.topics, &name, "topic")?;
+        for number in producers {
+            topic.set_tombstone(&name, number, Some(at), log);
+        }
+        Ok(())
     }
 
     /// Whether upstream's form in tombstone requests, `broadcast_address:http_port`, means this
     /// producer.
-    pub(super) fn is_node(&self, number: ProducerNumber, node: &str) -> bool {
-        let Some(producer) = self.producers.get(&number) else {
-            return false;
-        };
+    fn is_node(&self, number: ProducerNumber, node: &str) -> Result<bool> {
+        let producer = present(&self.producers, &number, "producer")?;
         let port = node
             .strip_prefix(producer.row.id.broadcast_address.as_str())
             .and_then(|rest| rest.strip_prefix(':'));
-        port.is_some_and(|port| {
-            let attachments = producer.attachments.values();
-            let mut attachments = attachments.filter_map(|number| self.attachments.get(number));
-            attachments.any(|attachment| attachment.row.info.http_port.to_string() == port)
-        })
+        let Some(port) = port else {
+            return Ok(false);
+        };
+        for number in producer.attachments.values() {
+            let attachment = present(&self.attachments, number, "attachment")?;
+            if attachment.row.info.http_port.to_string() == port {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }

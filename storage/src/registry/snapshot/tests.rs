@@ -12,7 +12,7 @@ fn registry() -> RegistrationDb {
     let batch = MemberBatch {
         member: 7,
         incarnation: 2,
-        sequence: 9,
+        sequence: 1,
         at: 0,
         events: events.collect(),
     };

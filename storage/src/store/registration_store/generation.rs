@@ -60,7 +60,7 @@ impl Generation {
         }
         for topic in db.topics() {
             let mut pieces = Vec::new();
-            topic_pieces::replace(topic, None, db.pack(topic)?.as_deref(), &mut pieces);
+            topic_pieces::replace(topic, None, db.pack(topic)?.as_deref(), &mut pieces)?;
             add(&mut pieces)?;
         }
         batch.push(head(mark, db.state_hash())?);

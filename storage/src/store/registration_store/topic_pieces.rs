@@ -29,14 +29,12 @@ pub(super) fn replace(
     first: Option<&[u8]>,
     packed: Option<&[u8]>,
     changes: &mut Vec<Change>,
-) {
+) -> Result<()> {
     let mut written = 0;
     if let Some(packed) = packed {
-        // A topic of more than 4 GiB does not fit into an answer or a snapshot either.
         let length = u32::try_from(packed.len())
-            .unwrap_or(u32::MAX)
-            .to_be_bytes();
-        let whole = [&length, packed].concat();
+            .map_err(|_| refuse(format!("topic {topic} takes more than 4 GiB")))?;
+        let whole = [&length.to_be_bytes(), packed].concat();
         for piece in whole.chunks(LARGEST_SMALL_VALUE) {
             changes.push((key(topic, written), Some(piece.to_vec())));
             written += 1;
@@ -44,6 +42,7 @@ pub(super) fn replace(
     }
     let before = first.and_then(length_of).map_or(0, pieces_of);
     changes.extend((written..before).map(|number| (key(topic, number), None)));
+    Ok(())
 }
 
 fn key(topic: &str, number: u32) -> Vec<u8> {
@@ -141,7 +140,7 @@ mod tests {
     fn write(table: &mut Table, topic: &str, packed: Option<&[u8]>) {
         let first = table.get(&first_key(topic)).cloned();
         let mut changes = Vec::new();
-        replace(topic, first.as_deref(), packed, &mut changes);
+        replace(topic, first.as_deref(), packed, &mut changes).unwrap();
         for (key, value) in changes {
             match value {
                 Some(value) => drop(table.insert(key, value)),

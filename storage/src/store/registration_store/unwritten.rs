@@ -23,8 +23,8 @@ pub(super) struct Unwritten {
     topics: HashMap<String, Since>,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     changes: usize,
-    /// Writing is worth while with so many changes; 0 if it has to be found out.
-    due: usize,
+    /// How many changes make writing worthwhile, as found at the last look.
+    due: Option<usize>,
 }
 
 /// What the tables have of a topic that has changed.
@@ -66,12 +66,13 @@ impl Unwritten {
 
     /// Whether there is enough to write.
     pub(super) fn is_due(&mut self, db: &RegistrationDb) -> bool {
-        if self.changes < self.due.max(ENOUGH) {
+        if self.changes < self.due.unwrap_or(ENOUGH) {
             return false;
         }
         let rows: usize = self.topics.keys().map(|topic| db.rows_of(topic)).sum();
-        self.due = (rows / ROWS_PER_CHANGE).min(MOST);
-        self.changes >= self.due
+        let due = (rows / ROWS_PER_CHANGE).clamp(ENOUGH, MOST);
+        self.due = Some(due);
+        self.changes >= due
     }
 
     /// All of it; `None` if nothing has changed.
@@ -99,7 +100,8 @@ mod tests {
         channels: impl Iterator<Item = (String, String)>,
     ) -> Option<usize> {
         let mut changes = 0;
-        for (sequence, (topic, channel)) in (1u64..).zip(channels) {
+        for (topic, channel) in channels {
+            let sequence = db.member(1).map_or(0, |member| member.sequence) + 1;
             changes += create(db, unwritten, sequence, vec![(topic, channel)]);
             if unwritten.is_due(db) {
                 return Some(changes);
@@ -150,7 +152,8 @@ mod tests {
         let channels = |numbers: std::ops::Range<u32>| {
             numbers.map(|number| ("large".to_string(), format!("channel-{number}")))
         };
-        create(&mut db, &mut unwritten, 0, channels(0..16_000).collect());
+        let large = channels(0..16_000).collect();
+        create(&mut db, &mut unwritten, 1, large);
         unwritten.take();
         let more = channels(16_000..30_000);
         let due = create_until_due(&mut db, &mut unwritten, more).unwrap();
