@@ -41,7 +41,7 @@ impl LogTable {
     /// returns; `done` is called, on another thread, when they are durable or failed to be.
     ///
     /// # Errors
-    /// [`Error::Io`] if the entries cannot be written, do not continue the log, or an earlier
+    /// [`Error::Io`](crate::Error::Io) if the entries cannot be written, do not continue the log, or an earlier
     /// sync failed. `done` is not called then.
     pub fn append(
         &self,
@@ -81,7 +81,7 @@ impl LogTable {
     /// one if there is one. Purged ones are left out at the front.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if an entry is missing or fails its checksum, [`Error::Io`] if
+    /// [`Error::Corrupt`](crate::Error::Corrupt) if an entry is missing or fails its checksum, [`Error::Io`](crate::Error::Io) if
     /// reading fails.
     pub fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>> {
         let shared = &*self.shared;
@@ -136,7 +136,7 @@ impl LogTable {
     /// Removes the entries from `from` on, durably.
     ///
     /// # Errors
-    /// [`Error::Io`] if that fails; whether they are left on disk is unknown then, and the member
+    /// [`Error::Io`](crate::Error::Io) if that fails; whether they are left on disk is unknown then, and the member
     /// must stop.
     pub fn truncate(&self, from: u64) -> Result<()> {
         let shared = &*self.shared;
@@ -171,7 +171,7 @@ impl LogTable {
     /// happens in the background.
     ///
     /// # Errors
-    /// [`Error::Io`] if the point cannot be written.
+    /// [`Error::Io`](crate::Error::Io) if the point cannot be written.
     pub fn purge(&self, upto: u64, point: &[u8]) -> Result<()> {
         let shared = &*self.shared;
         // The record may survive without being synced, if only the process is killed.
@@ -191,7 +191,7 @@ impl LogTable {
     /// Saves the vote; it is durable when this returns.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be made durable, or an earlier sync failed.
+    /// [`Error::Io`](crate::Error::Io) if it cannot be made durable, or an earlier sync failed.
     pub fn save_vote(&self, vote: StoredVote) -> Result<()> {
         let shared = &*self.shared;
         shared.gate.check()?;
@@ -211,7 +211,7 @@ impl LogTable {
     /// an older value does as well.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written.
+    /// [`Error::Io`](crate::Error::Io) if it cannot be written.
     pub fn save_committed(&self, bytes: &[u8]) -> Result<()> {
         let shared = &*self.shared;
         let mut tail = shared.writing();

@@ -162,7 +162,7 @@ impl Row {
     /// The row's value; empty where the key says it all.
     ///
     /// # Errors
-    /// [`Error::Encoding`] if the value cannot be represented.
+    /// [`Error::Encoding`](crate::Error::Encoding) if the value cannot be represented.
     pub fn value(&self) -> Result<Vec<u8>> {
         match self {
             Row::Member(_, row) => encode("a member row", row),
@@ -183,7 +183,7 @@ impl Row {
     /// Reads a row back.
     ///
     /// # Errors
-    /// [`Error::Encoding`] if key or value is not one that this module writes.
+    /// [`Error::Encoding`](crate::Error::Encoding) if key or value is not one that this module writes.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Row> {
         let (kind, mut reader) = KeyReader::new(key)?;
         let no_value = || match value {
