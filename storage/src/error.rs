@@ -61,7 +61,9 @@ pub enum Error {
     /// The program broke one of its own rules. The member must stop: what it has in memory can no
     /// longer be trusted, and a restart rebuilds it from disk.
     #[error(
-        "invariant violated: {what}. This is a bug: please report this line. Restart this member; if          it stops again, keep its data path for the report, and start it with an empty --data-path,          so that it gets its state from the other members"
+        "invariant violated: {what}. This is a bug: please report this line. Restart this member; if \
+         it stops again, keep its data path for the report, and start it with an empty --data-path, \
+         so that it gets its state from the other members"
     )]
     Invariant {
         /// What is not as it must be, in one clause.
