@@ -1,6 +1,13 @@
-//! The registry as pure data: values, events, the rules that apply them, and its stored forms.
+//! Holds the registry as pure data: its values, the events that change it, the rules, the stored
+//! forms.
 //!
-//! Nothing here knows a clock, a socket, a thread or a disk.
+//! Nothing here knows clocks, sockets, threads or disks. In reading order:
+//!
+//! - [`values`]: what a registration consists of, in upstream's words.
+//! - [`event`]: the replicated format: what a log entry carries.
+//! - [`db`]: the [`RegistrationDb`](db::RegistrationDb), which applies events and answers queries.
+//! - [`rows`]: the registry as ordered keys and small values; their hashes make up the state hash.
+//! - [`snapshot`]: a whole registry as one checksummed value.
 
 pub mod db;
 pub mod event;

@@ -1,31 +1,32 @@
-//! The registry itself: event in, changes out. PURE.
+//! Applies events to the registry and answers queries about it. PURE.
 //!
-//! The counterpart of upstream's `registration_db.go`, with its rules in one place:
+//! The counterpart of upstream's `registration_db.go`, with all its rules in one place:
 //!
 //! - A claim of a channel also claims its topic; releasing a topic releases its channels.
-//! - A topic or channel stays listed when its last claim goes; an `#ephemeral` one is
-//!   removed then, for whatever reason the claim went. (Upstream forgets to on disconnect.)
+//! - A topic or channel stays listed when its last claim is removed; an `#ephemeral` one is removed
+//!   with it, whatever removed the claim. (Upstream forgets to on disconnect.)
 //! - Deleting a topic or channel removes every claim on it; only a new claim brings it back.
-//! - A tombstone belongs to (topic, producer) and ends at the latest when the producer's
-//!   last claim on the topic goes.
-//! - Names are literal; `*` is no wildcard. (Upstream's is: one request wipes everything.)
+//! - A tombstone belongs to (topic, producer) and ends with the producer's last claim on the topic,
+//!   if not before.
+//! - Names are literal; `*` is not a wildcard. (Upstream's is: one request wipes everything.)
 //!
-//! An attachment is *present* while its member is not away and has recorded it in its newest
-//! incarnation. One that is not present stays listed, since its nsqd is most likely alive, until
-//! the nsqd's own word at a present member, or time, says otherwise:
+//! An attachment is *live* until it ends. It is *present* while its member is not away and has
+//! recorded it in its newest incarnation; otherwise it is *absent*. An absent one stays listed,
+//! since its nsqd is most likely alive, until the nsqd itself, at a present member, or time says
+//! otherwise:
 //!
-//! - a release at a present member takes the same name from attachments that are not present,
-//!   and is remembered for those that turn out not to be ([`Event::ExpireName`]);
-//! - the end of a session at a present member is remembered, and [`Event::Expire`] takes what is
-//!   not present some time later, unless the producer attaches again.
+//! - a release at a present member also removes the same name from absent attachments, and is
+//!   remembered for attachments that turn out to be absent later ([`Event::ExpireName`]);
+//! - the end of a session at a present member is remembered, and some time later [`Event::Expire`]
+//!   removes the absent attachments, unless the producer attaches again.
 //!
 //! # Invariants
-//! - Deterministic: no clock, no randomness, ordered maps wherever order can be seen. Time
-//!   comes in events, stamped by the proposer, or as the `now` of a query.
-//! - A batch is applied once: (incarnation, sequence) of a member only ever grows.
+//! - Deterministic: no clock, no randomness, ordered maps wherever order is visible. Time comes in
+//!   events, stamped by the proposer, or as the `now` of a query.
+//! - A batch is applied once: the (incarnation, sequence) of a member only ever grows.
 //! - Every claim of a channel belongs to a claim of its topic, and that to an attachment.
-//! - The work of one step is bounded, whatever the event and however large the topic or session;
-//!   what is left over no longer counts and is removed by [`Event::Sweep`]s.
+//! - The work of one step is bounded, whatever the event and however large the topic or session.
+//!   What is left over is ignored by queries and removed by [`Event::Sweep`]s.
 //! - [`RegistrationDb::state_hash`] is the sum of the hashes of all [rows](crate::registry::rows).
 
 mod applying;
@@ -69,7 +70,7 @@ use row_log::RowLog;
 pub use row_log::{Change, Discarded};
 use topic::Topic;
 
-/// Topics, channels and who has them, of the whole cluster.
+/// Topics, channels and their claims, of the whole cluster.
 #[derive(Debug, Default)]
 pub struct RegistrationDb {
     members: BTreeMap<MemberId, Member>,
@@ -78,12 +79,12 @@ pub struct RegistrationDb {
     producer_numbers: NumberPool,
     attachments: BTreeMap<AttachmentNumber, Attachment>,
     attachment_numbers: NumberPool,
-    /// Attachments that no longer count and whose claims are not all gone.
+    /// Attachments that have ended and still have claims to be removed.
     leaving: BTreeSet<AttachmentNumber>,
-    /// Claims of topics that no longer count, of attachments that do.
+    /// Claims of topics that are being removed step by step, of attachments that are live.
     releasing: BTreeSet<(Arc<str>, AttachmentNumber)>,
     topics: BTreeMap<Arc<str>, Topic>,
-    /// Topics in which something was given up that others still hold.
+    /// Topics with remembered releases.
     given_up: BTreeSet<Arc<str>>,
     deleted: DeletedChannels,
     channel_count: usize,
@@ -94,23 +95,23 @@ pub struct RegistrationDb {
 #[derive(Debug)]
 struct Producer {
     row: ProducerRow,
-    /// Those that count, by member.
+    /// The live ones, by member.
     attachments: BTreeMap<MemberId, AttachmentNumber>,
-    /// Those that do not, and keep the number taken.
+    /// How many have ended and still have claims to be removed.
     leaving: u32,
 }
 
 #[derive(Debug)]
 struct Attachment {
     row: AttachmentRow,
-    /// The topics that it claims: the index behind /nodes and detach.
+    /// The topics that it claims: the index for /nodes and for its end.
     topics: BTreeSet<Arc<str>>,
 }
 
-/// What an applied event means beyond the registry, for the member that keeps sessions.
+/// What an applied event means to the member that keeps the sessions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
-    /// A batch of the member was applied for the first time, with these refusals.
+    /// A batch of the member was applied, with these refusals.
     Batch {
         /// Its incarnation.
         incarnation: u64,
@@ -125,14 +126,14 @@ pub enum Note {
         topic: Arc<str>,
         /// The channel, if only that was deleted.
         channel: Option<Arc<str>>,
-        /// The producers whose claims at the member went with it.
+        /// The producers whose claims at the member were removed with it.
         holders: Vec<ProducerId>,
     },
-    /// The word of another member took a claim of a producer at this member, or all of them.
+    /// An event of another member removed a claim of a producer at this member, or its attachment.
     Taken {
         /// The producer.
         producer: ProducerId,
-        /// The name; `None` if the attachment is gone.
+        /// The name; `None` if the attachment was removed.
         name: Option<Name>,
     },
 }
@@ -148,7 +149,7 @@ impl RegistrationDb {
         self.state_hash
     }
 
-    /// Applies one event. A refused one has changed nothing.
+    /// Applies one event. A refused event changes nothing.
     fn apply_event(&mut self, source: Source, event: &Event, log: &mut RowLog) -> Result<Outcome> {
         match event {
             Event::Attach { .. }
@@ -254,12 +255,12 @@ impl RegistrationDb {
 /// Whether an event was accepted.
 type Outcome = std::result::Result<(), Refusal>;
 
-/// Where an event comes from, and whom it is reported to.
+/// The origin of an event, and the member to notify.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     /// The batch that carries it; `None` for the leader's own.
     origin: Option<Origin>,
-    /// The member that notes are collected for.
+    /// The member for which notes are collected.
     noted: Option<MemberId>,
 }
 
@@ -273,14 +274,14 @@ struct Origin {
 }
 
 impl Source {
-    /// Takes a note, if it is about the member that notes are collected for.
+    /// Takes a note, if notes are collected for the member that it is about.
     fn note(self, of: MemberId, log: &mut RowLog, note: impl FnOnce() -> Note) {
         if self.noted == Some(of) {
             log.note(note());
         }
     }
 
-    /// Takes a note about the member that notes are collected for, if there is one.
+    /// Takes a note, if notes are collected.
     fn note_own(self, log: &mut RowLog, note: impl FnOnce() -> Note) {
         if self.noted.is_some() {
             log.note(note());

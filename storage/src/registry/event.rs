@@ -1,7 +1,7 @@
-//! The replicated format: what a Raft log entry carries and what applying it answers. PURE.
+//! Defines the replicated format: what a log entry carries, and the result of applying it. PURE.
 //!
-//! Logs and peers of other versions hold these values. Variants and fields are
-//! only ever appended; a changed meaning is a new variant.
+//! Logs and peers of other versions hold these values, so variants and fields are only appended,
+//! and a changed meaning is a new variant.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,54 +9,55 @@ use crate::registry::values::{MemberId, PeerInfo, ProducerId, UnixMillis};
 
 /// One change of the registry.
 ///
-/// Events name producers, never connections: a member reconciles what its connections say with
-/// what the registry records, and proposes the difference. An attachment or claim belongs to the
-/// member whose [`MemberBatch`] carries the event.
+/// Events name producers, never connections: a member compares what its connections want with what
+/// the registry records, and proposes the difference. An attachment or claim belongs to the member
+/// whose [`MemberBatch`] carries the event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// The member has a session of this producer. Recorded anew by each incarnation of the
-    /// member; what the producer claimed through earlier ones stays.
+    /// The member has a session of this producer. Each incarnation of the member records it anew;
+    /// claims that the producer made through earlier ones stay.
     Attach {
         /// The nsqd.
         producer: ProducerId,
-        /// `ip:port` of the nsqd's end of the connection.
+        /// The nsqd's address on that connection, `ip:port`.
         remote_address: String,
-        /// What it said about itself.
+        /// What the nsqd reported about itself.
         info: PeerInfo,
-        /// When it identified itself.
+        /// When the nsqd sent IDENTIFY.
         at: UnixMillis,
     },
-    /// REGISTER: the nsqd has this topic and, if given, this channel.
+    /// REGISTER: the nsqd has this topic and, if given, this channel of it.
     Claim {
-        /// Whose claim.
+        /// The nsqd.
         producer: ProducerId,
-        /// The topic; claimed together with any of its channels.
+        /// The topic. A claim of a channel claims its topic as well.
         topic: String,
-        /// The channel, if one was named.
+        /// The channel, if one was given.
         channel: Option<String>,
     },
-    /// UNREGISTER: without a channel, all claims below the topic go as well. Claims of the same
-    /// name that only away members or earlier incarnations hold go too.
+    /// UNREGISTER. Without a channel, all claims below the topic are released. Claims of the same
+    /// name that only away members or earlier incarnations hold are released with it.
     Release {
-        /// Whose claim.
+        /// The nsqd.
         producer: ProducerId,
         /// The topic.
         topic: String,
-        /// The channel, if one was named.
+        /// The channel, if one was given.
         channel: Option<String>,
     },
-    /// The member has no session of this producer any longer: its attachment and claims go.
+    /// The member has no session of this producer any longer. Its attachment and claims are
+    /// removed.
     Detach {
         /// The nsqd.
         producer: ProducerId,
         /// When its last session ended.
         at: UnixMillis,
     },
-    /// The member stopped (or resumed) receiving PINGs of this producer.
+    /// The member stopped receiving PINGs from this producer, or receives them again.
     SetActive {
         /// The nsqd.
         producer: ProducerId,
-        /// Hidden from /lookup and /nodes while false.
+        /// While false, the producer is hidden from /lookup and /nodes.
         active: bool,
     },
     /// POST /topic/create.
@@ -64,37 +65,37 @@ pub enum Event {
         /// The topic.
         topic: String,
     },
-    /// POST /topic/delete: the topic goes with its channels and every claim on them.
+    /// POST /topic/delete: removes the topic, its channels and every claim on them.
     DeleteTopic {
-        /// The topic, literally: `*` is no wildcard.
+        /// The topic, literally: `*` is not a wildcard.
         topic: String,
     },
-    /// POST /channel/create: creates the topic as well.
+    /// POST /channel/create. Creates the topic as well.
     CreateChannel {
         /// The topic.
         topic: String,
         /// The channel.
         channel: String,
     },
-    /// POST /channel/delete: refused with [`Refusal::ChannelNotFound`] if there is none, unless
-    /// another member deleted it a moment ago.
+    /// POST /channel/delete. Refused with [`Refusal::ChannelNotFound`] if there is no such channel,
+    /// unless another member has just deleted it.
     DeleteChannel {
         /// The topic, literally.
         topic: String,
         /// The channel, literally.
         channel: String,
     },
-    /// POST /topic/tombstone: hides matching producers of the topic from /lookup for a while.
+    /// POST /topic/tombstone: hides matching producers from the topic's /lookup for a while.
     Tombstone {
         /// The topic, literally.
         topic: String,
         /// `broadcast_address:http_port`, compared exactly.
         node: String,
-        /// When it was set; setting it again restarts the clock.
+        /// When it was set. Setting it again restarts the time.
         at: UnixMillis,
     },
-    /// The leader has not received a keep-alive of a member for some seconds. Hides nothing by
-    /// itself; any batch of the member that is applied later ends it.
+    /// The leader has not received a keep-alive from a member for some seconds. Hides nothing by
+    /// itself. The next batch of the member ends it.
     Away {
         /// The silent member.
         member: MemberId,
@@ -103,68 +104,69 @@ pub enum Event {
         /// When the leader noticed.
         at: UnixMillis,
     },
-    /// The grace period after a producer's last session at a present member is over: what only
-    /// away members or earlier incarnations hold of it goes. No effect if it has attached since.
+    /// The grace period after a producer's last session at a present member is over: attachments of
+    /// it that only away members or earlier incarnations hold are removed. No effect if it has
+    /// attached since.
     Expire {
         /// The nsqd.
         producer: ProducerId,
-        /// When that session ended, as the registry has it.
+        /// When that session ended, as the registry recorded it.
         ended: UnixMillis,
     },
-    /// A name that a producer gave up at a present member is held by nobody but away members or
-    /// earlier incarnations by now: it goes. No effect if it was claimed again since.
+    /// A name that a producer released at a present member is by now held only by away members or
+    /// earlier incarnations: those claims are removed. No effect if it was claimed again since.
     ExpireName {
         /// The nsqd.
         producer: ProducerId,
         /// The topic.
         topic: String,
-        /// The channel, if one was named.
+        /// The channel, if one was given.
         channel: Option<String>,
-        /// When it was given up, as the registry has it.
+        /// When it was released, as the registry recorded it.
         released: UnixMillis,
     },
-    /// The member left the cluster: its attachments go with it.
+    /// The member was removed from the cluster; its attachments are removed with it.
     RemoveMember {
-        /// The member that left.
+        /// The removed member.
         member: MemberId,
     },
-    /// Removes a bounded number of claims whose attachments are gone; proposed by the leader while
+    /// Removes a bounded number of claims whose attachments are gone. The leader proposes it while
     /// [`needs_sweep`](crate::registry::db::RegistrationDb::needs_sweep).
     Sweep,
 }
 
-/// The events of one member, in the order in which it decided on them.
+/// One member's events, in the order in which it decided on them.
 ///
-/// A member has one batch in flight and repeats it, unchanged, until it knows its fate;
-/// (incarnation, sequence) lets the registry apply it once. The first batch of an incarnation,
-/// empty if need be, fences all earlier ones.
+/// A member has one batch in flight and repeats it, unchanged, until it knows the outcome. By
+/// (incarnation, sequence) the registry applies it once. The first batch of an incarnation, which
+/// may be empty, fences all earlier incarnations.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberBatch {
     /// The proposing member.
     pub member: MemberId,
-    /// Which incarnation of that member.
+    /// The incarnation of that member.
     pub incarnation: u64,
     /// Counts the batches of that incarnation, from 1.
     pub sequence: u64,
-    /// When the batch was made, by the cluster's clock.
+    /// When the batch was made, on the cluster's clock.
     pub at: UnixMillis,
     /// Applied in this order.
     pub events: Vec<Event>,
 }
 
-/// What one Raft log entry carries: the batches that the leader found waiting, then what it
-/// noticed itself.
+/// The content of one log entry: the members' batches that the leader found waiting, then its own
+/// events.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proposal {
-    /// At most one batch of each member.
+    /// At most one batch per member.
     pub batches: Vec<MemberBatch>,
-    /// The leader's own events: [`Event::Away`], [`Event::Expire`],
-    /// [`Event::ExpireName`], [`Event::RemoveMember`], [`Event::Sweep`]. They are not retried: a retry could be committed by the next leader,
-    /// after the member has returned.
+    /// The leader's own events: [`Event::Away`], [`Event::Expire`], [`Event::ExpireName`],
+    /// [`Event::RemoveMember`], [`Event::Sweep`]. They are not retried: a retry could be committed
+    /// by the next leader, after the member has returned.
     pub own: Vec<Event>,
 }
 
-/// Why an event changed nothing and its proposer has to know.
+/// Why an event changed nothing, for its proposer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Refusal {
     /// There is no such channel to delete.
@@ -172,19 +174,19 @@ pub enum Refusal {
     /// The producer has no attachment at the member, or the event is not one that a member may
     /// propose.
     NotAttached,
-    /// The name is still being released, step by step.
+    /// An earlier release of the name is still being carried out, step by step.
     Releasing,
 }
 
-/// The fate of a [`MemberBatch`] that was committed.
+/// The outcome of a [`MemberBatch`] that was committed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BatchResult {
-    /// All events are in the registry, but for the refused ones.
+    /// All events were applied, except the refused ones.
     Applied {
-        /// Position in the batch and reason, ascending by position.
+        /// Positions in the batch and reasons, ascending by position.
         refused: Vec<(u32, Refusal)>,
     },
-    /// A newer batch, or a newer incarnation, of the member has been applied before: this one was
-    /// a late duplicate and changed nothing.
+    /// A newer batch or a newer incarnation of the member was applied before. This one arrived late
+    /// and changed nothing.
     Superseded,
 }

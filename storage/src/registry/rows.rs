@@ -1,8 +1,8 @@
-//! How the registry is stored on disk and in snapshots: ordered keys, small values. PURE.
+//! Encodes the registry as rows, for disk and snapshots: ordered keys, small values. PURE.
 //!
-//! Every row is one fact. A key starts with a letter for its kind; names are ended
-//! by a zero byte (no valid name contains one) and numbers are big-endian, so that
-//! bytes sort as the values do. The sum of all row hashes is the state hash.
+//! Every row is one fact. A key starts with a letter for its kind. Names end with a zero byte (no
+//! valid name contains one) and numbers are big-endian, so that keys sort as the values do. The sum
+//! of all row hashes is the state hash.
 
 mod key;
 mod topic_fact;
@@ -18,12 +18,12 @@ use key::{KeyReader, KeyWriter, bad_key};
 pub(crate) use topic_fact::TopicFact;
 pub use topic_fact::row_hash;
 
-/// A row that belongs to no topic, as it is written: `None` deletes the key.
+/// A changed row that belongs to no topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowChange {
     /// Its key.
     pub key: Vec<u8>,
-    /// Its new value.
+    /// Its new value; `None` removes the row.
     pub value: Option<Vec<u8>>,
 }
 
@@ -32,27 +32,27 @@ pub struct RowChange {
 pub enum Row {
     /// `m member`: what is known about a member.
     Member(MemberId, MemberRow),
-    /// `s member incarnation`: when that incarnation began; kept while attachments of earlier ones
-    /// are there.
+    /// `s member incarnation`: when that incarnation began. Kept while attachments of earlier ones
+    /// exist.
     Start(MemberId, u64, Start),
-    /// `p number`: which producer a number stands for.
+    /// `p number`: the producer with this number.
     Producer(ProducerNumber, ProducerRow),
-    /// `a number`: that a member has a session of a producer.
+    /// `a number`: a member has a session of a producer.
     Attachment(AttachmentNumber, AttachmentRow),
-    /// `d topic channel`: a channel that was deleted a moment ago.
+    /// `d topic channel`: a channel that was deleted recently.
     Deleted(String, String, DeletedRow),
     /// `t topic`: the topic is listed.
     Topic(String),
     /// `c topic channel`: the channel is listed.
     Channel(String, String),
-    /// `q topic number`: a claim of a topic; whether it is being released step by step.
+    /// `q topic number`: a claim of a topic, and whether it is being released step by step.
     TopicClaim(String, AttachmentNumber, bool),
     /// `r topic channel number`: a claim of a channel.
     ChannelClaim(String, String, AttachmentNumber),
     /// `x topic number`: when the producer was tombstoned for the topic.
     Tombstone(String, ProducerNumber, UnixMillis),
-    /// `u topic number`: when the producer gave up the topic at a present member, while others
-    /// still hold it.
+    /// `u topic number`: when the producer released the topic at a present member while other
+    /// attachments of it still claim it.
     TopicReleased(String, ProducerNumber, UnixMillis),
     /// `v topic channel number`: the same for a channel.
     ChannelReleased(String, String, ProducerNumber, UnixMillis),
@@ -61,73 +61,73 @@ pub enum Row {
 /// What is known about a member.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberRow {
-    /// The newest incarnation that has proposed.
+    /// The newest incarnation that has proposed a batch.
     pub incarnation: u64,
     /// The last batch of that incarnation that was applied.
     pub sequence: u64,
-    /// What was refused in it, for a repeated batch.
+    /// What was refused in that batch, to answer a repeated one.
     pub refused: Vec<(u32, Refusal)>,
-    /// Set while the leader receives no keep-alives of it.
+    /// Set while the leader receives no keep-alives from it.
     pub away: Option<Away>,
-    /// It has left the cluster; batches that arrive late are not applied.
+    /// It was removed from the cluster. Batches of it that arrive late are not applied.
     pub removed: bool,
 }
 
-/// A member that the leader does not hear.
+/// A member that the leader receives no keep-alives from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Away {
-    /// When the leader noticed: its attachments are hidden when this is too long ago.
+    /// When the leader noticed. Its attachments are hidden when this is too long ago.
     pub since: UnixMillis,
     /// When it was last known to be alive.
     pub last_heard: UnixMillis,
 }
 
-/// The beginning of an incarnation of a member.
+/// The start of a member's incarnation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Start {
     /// When its first batch was made.
     pub at: UnixMillis,
-    /// When the incarnation before was last known to be alive; an estimate if the leader had not
-    /// missed it.
+    /// When the previous incarnation was last known to be alive. An estimate if the leader had not
+    /// found the member away.
     pub last_heard: UnixMillis,
 }
 
 /// A producer with at least one attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerRow {
-    /// What consumers dial.
+    /// The address that consumers dial.
     pub id: ProducerId,
-    /// When its session at a present member ended last, if it has not attached anywhere since.
+    /// When its last session at a present member ended, if it has not attached anywhere since.
     pub ended: Option<UnixMillis>,
 }
 
-/// "This member has at least one session of this producer."
+/// An attachment: this member has at least one session of this producer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentRow {
     /// The producer.
     pub producer: ProducerNumber,
-    /// The owner of the sessions.
+    /// The member that has the sessions.
     pub member: MemberId,
-    /// The incarnation of the owner that recorded it.
+    /// The incarnation of that member that recorded it.
     pub incarnation: u64,
-    /// `ip:port` of the nsqd's end of the session that was recorded last.
+    /// The nsqd's address, `ip:port`, in the session that was recorded last.
     pub remote_address: String,
-    /// What the nsqd said in IDENTIFY.
+    /// What the nsqd reported in IDENTIFY.
     pub info: PeerInfo,
-    /// Whether the owner receives PINGs.
+    /// Whether the member receives PINGs from it.
     pub active: bool,
-    /// When the nsqd identified itself.
+    /// When the nsqd sent IDENTIFY.
     pub at: UnixMillis,
-    /// Its claims no longer count and are being removed step by step.
+    /// The attachment has ended, and its claims are being removed step by step.
     pub leaving: bool,
 }
 
-/// A channel that was deleted a moment ago.
+/// A channel that was deleted recently.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeletedRow {
     /// When it was deleted.
     pub at: UnixMillis,
-    /// The members at which the deletion was asked for, in ascending order.
+    /// The members at which the deletion was requested, ascending.
     pub members: Vec<MemberId>,
 }
 
@@ -159,7 +159,7 @@ impl Row {
         }
     }
 
-    /// The row's value; empty where the key says it all.
+    /// The row's value; empty if the key is the whole fact.
     ///
     /// # Errors
     /// [`Error::Encoding`](crate::Error::Encoding) if the value cannot be represented.
@@ -180,7 +180,7 @@ impl Row {
         }
     }
 
-    /// Reads a row back.
+    /// Decodes a row.
     ///
     /// # Errors
     /// [`Error::Encoding`](crate::Error::Encoding) if key or value is not one that this module writes.

@@ -1,8 +1,8 @@
-//! A whole registry as one checksummed value: what a member sends to one that is far behind.
+//! Encodes a whole registry as one checksummed value, for a member that is far behind. PURE.
 //!
-//! Magic, version, number of rows, state hash, mark, rows, CRC32 of all that. Numbers are
-//! big-endian; mark, keys and values have their length in front. Rows come in one order, so
-//! equal registries with equal marks give equal bytes.
+//! Layout: magic, version, number of rows, state hash, mark, rows, CRC32 of everything before it.
+//! Numbers are big-endian; mark, keys and values are prefixed with their length. Rows have a fixed
+//! order, so equal registries with equal marks give equal bytes.
 
 use crate::error::{Error, Result};
 use crate::registry::db::RegistrationDb;
@@ -14,16 +14,16 @@ const VERSION: u8 = 2;
 
 const TRAILER_BYTES: usize = 4;
 
-/// What was in a snapshot.
+/// The contents of a snapshot.
 #[derive(Debug)]
 pub struct Decoded {
     /// The registry.
     pub db: RegistrationDb,
-    /// The mark that was given to [`encode`].
+    /// The mark that was passed to [`encode`].
     pub mark: Vec<u8>,
 }
 
-/// The registry and an opaque mark that says how far it has applied.
+/// Encodes the registry, and an opaque mark that says how far it has applied the log.
 ///
 /// # Errors
 /// [`Error::Encoding`] if a row cannot be represented.
@@ -47,11 +47,11 @@ pub fn encode(db: &RegistrationDb, mark: &[u8]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Reads back what [`encode`] wrote, in memory bounded by the length of `bytes`.
+/// Decodes what [`encode`] wrote, in memory bounded by the length of `bytes`.
 ///
 /// # Errors
-/// [`Error::Encoding`] if the bytes are damaged, of an unknown version, or their rows do not
-/// give the state hash that stands in them.
+/// [`Error::Encoding`] if the bytes are damaged or of an unknown version, or if the rows do not add
+/// up to the state hash.
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
     let (body, checksum) = bytes
         .split_last_chunk::<TRAILER_BYTES>()
@@ -123,7 +123,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The rows that are still to be read.
+/// The rows that are still to be decoded.
 struct Rows<'a> {
     reader: Reader<'a>,
     left: u64,

@@ -1,4 +1,4 @@
-//! Applies a proposal in steps of bounded work, so that nobody waits long for the registry.
+//! Applies a proposal in steps of bounded work, so that readers never wait long for the registry.
 
 use super::row_log::RowLog;
 use super::{Change, Discarded, Note, Origin, RegistrationDb, Source};
@@ -6,27 +6,27 @@ use crate::error::{Error, Result};
 use crate::registry::event::{BatchResult, Event, MemberBatch, Proposal, Refusal};
 use crate::registry::values::MemberId;
 
-/// A step ends after so many rows or events: some hundred microseconds.
+/// A step ends after this many rows or events: a few hundred microseconds.
 const STEP_ROWS: usize = 512;
 const STEP_EVENTS: usize = 128;
 
-/// What applying a [`Proposal`] did.
+/// The result of applying a [`Proposal`].
 #[derive(Debug, Default)]
 pub struct Applied {
     /// One result per batch, in order.
     pub results: Vec<BatchResult>,
-    /// What to write, in order; the last change of a key counts.
+    /// What to write, in order. The last change of a key counts.
     pub changes: Vec<Change>,
 }
 
-/// What one step did.
+/// The result of one step.
 #[derive(Debug)]
 pub struct Step {
     /// What to write.
     pub changes: Vec<Change>,
-    /// What it means for the member that the notes are for.
+    /// Notes for the member that they are collected for.
     pub notes: Vec<Note>,
-    /// To be dropped where nobody waits.
+    /// To be dropped outside of locks.
     pub discarded: Discarded,
     /// Whether this was the last step.
     pub done: bool,
@@ -39,17 +39,18 @@ pub struct Applying<'a> {
     noted: Option<MemberId>,
     log: RowLog,
     results: Vec<BatchResult>,
-    /// Events of the current batch, or of the leader's own, that have been applied.
+    /// How many events of the current batch, or of the leader's own, have been applied.
     position: usize,
     refused: Vec<(u32, Refusal)>,
 }
 
 impl RegistrationDb {
-    /// Applies every batch that has not been applied before, in one go.
+    /// Applies a whole proposal, except batches that were applied before.
     ///
     /// # Errors
-    /// [`Encoding`](crate::Error::Encoding) if a row cannot be represented; the registry is
-    /// then unusable and the member must stop.
+    /// [`Encoding`](crate::Error::Encoding) if a row cannot be represented,
+    /// [`Invariant`](crate::Error::Invariant) if the registry is inconsistent. It is then unusable,
+    /// and the member must stop.
     pub fn apply(&mut self, proposal: &Proposal) -> Result<Applied> {
         let mut applying = Applying::new(proposal, None);
         let mut changes = Vec::new();
@@ -65,7 +66,7 @@ impl RegistrationDb {
 }
 
 impl<'a> Applying<'a> {
-    /// Nothing is applied yet. Notes are collected for this member.
+    /// Starts to apply a proposal. Notes are collected for the member `noted`.
     pub fn new(proposal: &'a Proposal, noted: Option<MemberId>) -> Self {
         Applying {
             proposal,
@@ -77,7 +78,7 @@ impl<'a> Applying<'a> {
         }
     }
 
-    /// Applies some more. Nothing else may change the registry between two steps.
+    /// Applies some events. Nothing else may change the registry between two steps.
     ///
     /// # Errors
     /// As [`RegistrationDb::apply`].
@@ -108,7 +109,7 @@ impl<'a> Applying<'a> {
         })
     }
 
-    /// One result per batch, once the last step is done.
+    /// One result per batch; complete after the last step.
     pub fn results(self) -> Vec<BatchResult> {
         debug_assert!(
             self.results.len() == self.proposal.batches.len(),
@@ -117,7 +118,7 @@ impl<'a> Applying<'a> {
         self.results
     }
 
-    /// Applies the next event, or finishes a batch; `false` if there is nothing left.
+    /// Applies the next event, or finishes a batch. Returns `false` if there is nothing left.
     fn advance(&mut self, db: &mut RegistrationDb) -> Result<bool> {
         let proposal = self.proposal;
         if let Some(batch) = proposal.batches.get(self.results.len()) {
@@ -143,7 +144,7 @@ impl<'a> Applying<'a> {
             noted: self.noted,
         };
         self.log.begin_event();
-        // The leader looks at the registry again, and does not wait for a refusal.
+        // The leader re-reads the registry instead of waiting for a refusal.
         let _ = db.apply_event(source, event, &mut self.log)?;
         Ok(true)
     }

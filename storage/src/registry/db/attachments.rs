@@ -1,8 +1,9 @@
-//! Attachments: how they begin, and how they end in steps of bounded work.
+//! Starts and ends attachments; ending one takes several steps of bounded work.
 //!
-//! One that ends no longer counts at once, however many claims it has. Those that are left belong
-//! to a number that is *leaving*, and go with the next [`Sweep`](crate::registry::event::Event::Sweep)s. A
-//! producer that attaches again meanwhile gets another number, and nothing of what is left.
+//! An attachment that ends is ignored by queries at once, however many claims it has. Claims that
+//! are left belong to a number that is *leaving*, and are removed by the next
+//! [`Sweep`](crate::registry::event::Event::Sweep)s. A producer that attaches again meanwhile gets
+//! another number, and none of the old claims.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use crate::registry::rows::{AttachmentNumber, AttachmentRow, ProducerNumber, Pro
 use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 
 impl RegistrationDb {
-    /// Whether claims that no longer count are still there.
+    /// Whether claims are left to be removed by sweeps.
     pub fn needs_sweep(&self) -> bool {
         !self.leaving.is_empty()
             || !self.releasing.is_empty()
             || self.removed_attachment().is_some()
     }
 
-    /// The attachment of a producer at a member, if it counts.
+    /// The live attachment of a producer at a member.
     pub(super) fn attachment_of(
         &self,
         member: MemberId,
@@ -33,7 +34,7 @@ impl RegistrationDb {
         producer.attachments.get(&member).copied()
     }
 
-    /// All attachments of a producer that count.
+    /// All live attachments of a producer.
     pub(super) fn attachments_of(
         &self,
         producer: &ProducerId,
@@ -46,7 +47,8 @@ impl RegistrationDb {
         attachments.map(|(member, number)| (*member, *number))
     }
 
-    /// Records that a member has a session of the producer; `row` makes the row for its number.
+    /// Records that a member has a session of the producer. `row` makes the row from the producer's
+    /// number.
     pub(super) fn attach(
         &mut self,
         id: &ProducerId,
@@ -83,8 +85,8 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// The producer's last session at the member ended. If the member was present, that is the
-    /// producer's word for the attachments that are not.
+    /// Ends the attachment after the producer's last session at the member. If the member was
+    /// present, the end is remembered for the producer's absent attachments.
     pub(super) fn detach(
         &mut self,
         member: MemberId,
@@ -105,7 +107,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// The attachment no longer counts; its claims go, as many as this step allows.
+    /// Ends an attachment, and removes as many of its claims as this step allows.
     pub(super) fn leave(&mut self, number: AttachmentNumber, log: &mut RowLog) -> Result<()> {
         let incarnation = self.change_attachment(number, log, |row| row.leaving = true)?;
         let row = &present(&self.attachments, &number, "attachment")?.row;
@@ -123,7 +125,7 @@ impl RegistrationDb {
         self.sweep_attachment(number, log)
     }
 
-    /// Removes some of what no longer counts.
+    /// Removes a bounded number of claims of ended attachments and of released topics.
     pub(super) fn sweep(&mut self, log: &mut RowLog) -> Result<()> {
         while log.has_room() {
             if let Some(number) = self.leaving.first().copied() {
@@ -199,7 +201,7 @@ impl RegistrationDb {
         log: &mut RowLog,
     ) -> Result<()> {
         let producer = present_mut(&mut self.producers, &number, "producer")?;
-        // Nobody is left whom it could concern.
+        // Without live attachments there is nothing that it could expire.
         let ended = ended.filter(|_| !producer.attachments.is_empty());
         if producer.row.ended == ended {
             return Ok(());

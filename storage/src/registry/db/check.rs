@@ -1,7 +1,7 @@
 //! Checks a registry as a whole: every index against what it indexes, every count, every hash.
 //!
-//! It costs time proportional to the registry, so only debug builds run it, on some of the
-//! registries that are small.
+//! This takes time proportional to the registry, so only debug builds do it, for some registries
+//! that are small.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +12,17 @@ use crate::error::{Error, Result};
 use crate::registry::rows::{Row, row_hash};
 use crate::registry::values::is_ephemeral;
 
-/// Facts in a small registry.
+/// The most facts that a small registry has.
 const SMALL: usize = 64;
 
-/// One state in so many is checked: tests see enough of them, and stay fast.
+/// One state in this many is checked: enough for tests, without slowing them down.
 const ONE_IN: u128 = 5;
 
 impl RegistrationDb {
-    /// Checks this registry if it is small and its turn has come.
+    /// Checks this registry, if it is small and its turn has come.
     ///
     /// # Errors
-    /// [`Error::Invariant`] if something does not fit.
+    /// [`Error::Invariant`] if something is inconsistent.
     pub(super) fn check_sometimes(&self) -> Result<()> {
         let of_topics = self.topics.len() + self.channel_count + self.claim_count;
         let facts = self.attachments.len() + of_topics + self.deleted.len();
@@ -45,7 +45,7 @@ impl RegistrationDb {
         )
     }
 
-    /// Producers by address, and the attachments that each has.
+    /// Checks producers by address, and the attachments of each.
     fn check_producers(&self) -> Result<()> {
         let numbers = self.producers.iter();
         let numbers = numbers.map(|(number, producer)| (producer.row.id.clone(), *number));
@@ -81,7 +81,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Attachments by member, those that leave, and the topics that each claims.
+    /// Checks attachments by member, ended ones, and the topics that each claims.
     fn check_attachments(&self) -> Result<()> {
         let mut leaving = BTreeSet::new();
         let mut of_members: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
@@ -124,7 +124,7 @@ impl RegistrationDb {
         }
     }
 
-    /// Each topic by itself, and the indexes of topics.
+    /// Checks each topic by itself, and the indexes of topics.
     fn check_topics(&self) -> Result<()> {
         let (mut releasing, mut given_up) = (BTreeSet::new(), BTreeSet::new());
         for (name, topic) in &self.topics {

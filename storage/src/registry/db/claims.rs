@@ -1,4 +1,4 @@
-//! Claims: REGISTER and UNREGISTER of topics and channels.
+//! Applies REGISTER and UNREGISTER of topics and channels.
 
 use std::sync::Arc;
 
@@ -49,8 +49,7 @@ impl RegistrationDb {
         Ok(Ok(()))
     }
 
-    /// UNREGISTER: of what this member records, and of what only attachments that are not present
-    /// hold.
+    /// UNREGISTER: releases the member's own claim of the name, and those of absent attachments.
     pub(super) fn release(
         &mut self,
         source: Source,
@@ -62,7 +61,7 @@ impl RegistrationDb {
         if let Some(number) = self.attachment_of(origin.member, producer) {
             self.release_claim(number, topic, channel, log)?;
         }
-        for (member, number) in self.held_without_presence(producer, topic, channel) {
+        for (member, number) in self.held_by_absent(producer, topic, channel) {
             self.release_claim(number, topic, channel, log)?;
             source.note(member, log, || Note::Taken {
                 producer: producer.clone(),
@@ -70,7 +69,7 @@ impl RegistrationDb {
             });
         }
         self.remember_release(origin.at, producer, topic, channel, log)?;
-        // As upstream: also if the caller never held it.
+        // As upstream, also if the caller never held it.
         let Some((name, found)) = self.topics.get_key_value(topic) else {
             return Ok(());
         };
@@ -88,9 +87,9 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// The claims of a name that a release at a present member takes along: those of attachments
-    /// that are not present, unless a present one holds it, too.
-    pub(super) fn held_without_presence(
+    /// The claims of a name that a release at a present member also removes: those of absent
+    /// attachments, unless a present one holds the name as well.
+    pub(super) fn held_by_absent(
         &self,
         producer: &ProducerId,
         topic: &str,
@@ -111,7 +110,7 @@ impl RegistrationDb {
         held
     }
 
-    /// Removes an attachment's claim of a name, if it has one, or begins to.
+    /// Removes an attachment's claim of a name, if it has one, or starts to.
     pub(super) fn release_claim(
         &mut self,
         number: AttachmentNumber,
@@ -137,7 +136,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Removes an attachment's claim of a topic, or begins to.
+    /// Removes an attachment's claim of a topic, or starts to.
     pub(super) fn release_topic(
         &mut self,
         number: AttachmentNumber,
@@ -166,7 +165,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Whether an attachment of the producer that counts claims a topic, or a channel of it.
+    /// Whether a live attachment of the producer claims a topic, or a channel of it.
     pub(super) fn is_name_claimed(
         &self,
         topic: &str,

@@ -1,8 +1,8 @@
-//! Remembers, for a moment, which channels were deleted.
+//! Remembers recently deleted channels, so that nsqadmin can delete them at every member.
 //!
-//! nsqadmin asks every nsqlookupd that it knows to delete a channel. Here the first request
-//! deletes it at all members, and the others, which would fail at a single nsqlookupd as well if
-//! they came twice, must not fail for that.
+//! nsqadmin sends a channel's deletion to every nsqlookupd that it knows. Here the first request
+//! deletes the channel at all members. The requests to the others must succeed as well, although a
+//! second request to one nsqlookupd fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,13 +12,14 @@ use crate::error::Result;
 use crate::registry::rows::{DeletedRow, Row};
 use crate::registry::values::UnixMillis;
 
-/// For how long, in milliseconds. nsqadmin gives each of its requests some seconds.
+/// How long a deletion is remembered, in milliseconds. nsqadmin allows each of its requests some
+/// seconds.
 const REMEMBERED: UnixMillis = 15_000;
 
-/// Most channels remembered; the oldest are forgotten first.
+/// The most channels remembered; the oldest are forgotten first.
 const MOST: usize = 4096;
 
-/// Entries that are too old and forgotten when another one is made.
+/// The most expired entries that are forgotten when one is added.
 const FORGOTTEN_AT_ONCE: usize = 16;
 
 type Channel = (String, String);
@@ -47,7 +48,7 @@ impl DeletedChannels {
         self.channels.insert(key, row);
     }
 
-    /// The batch's member has deleted this channel.
+    /// Notes that the batch's member has deleted this channel.
     pub(super) fn insert(
         &mut self,
         origin: Origin,
@@ -67,8 +68,8 @@ impl DeletedChannels {
         Ok(())
     }
 
-    /// Whether another member has deleted this channel a moment ago, and the batch's member asks
-    /// for the first time.
+    /// Whether another member has just deleted this channel, and the batch's member requests it for
+    /// the first time.
     pub(super) fn asked_again(
         &mut self,
         origin: Origin,

@@ -1,4 +1,4 @@
-//! Follows an index to what it names; finding nothing there is a broken rule, not an answer.
+//! Looks up what an index refers to; finding nothing is a violated invariant.
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
@@ -6,10 +6,10 @@ use std::fmt::Debug;
 
 use crate::error::{Error, Result};
 
-/// What is stored under a key that an index has.
+/// The value of a key that an index has.
 ///
 /// # Errors
-/// [`Error::Invariant`] if there is nothing.
+/// [`Error::Invariant`] if there is none.
 pub(super) fn present<'a, K, Q, V>(map: &'a BTreeMap<K, V>, key: &Q, what: &str) -> Result<&'a V>
 where
     K: Borrow<Q> + Ord,
@@ -18,7 +18,7 @@ where
     map.get(key).ok_or_else(|| missing(what, key))
 }
 
-/// As [`present`], to be changed.
+/// As [`present`], mutable.
 ///
 /// # Errors
 /// As [`present`].

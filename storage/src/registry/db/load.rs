@@ -12,15 +12,15 @@ use crate::error::{Error, Result};
 use crate::registry::rows::{AttachmentNumber, ProducerNumber, Row, Start, TopicFact, row_hash};
 use crate::registry::values::{MemberId, UnixMillis, is_ephemeral};
 
-/// Numbers are given out smallest first, so none is nearly as large.
+/// The smallest free number is assigned first, so no honest one is nearly this large.
 const LARGEST_NUMBER: u32 = 1 << 26;
 
 impl RegistrationDb {
     /// Builds a registry, with its indexes and its state hash, from stored rows in any order.
     ///
     /// # Errors
-    /// What the iterator gives, and [`Error::Encoding`] for a row that does not decode or that
-    /// refers to something that is not there.
+    /// The errors of the iterator, and [`Error::Encoding`] for a row that does not decode or that
+    /// refers to something missing.
     pub fn from_rows(rows: impl Iterator<Item = Result<(Vec<u8>, Vec<u8>)>>) -> Result<Self> {
         let mut loader = Loader::default();
         for row in rows {
@@ -31,7 +31,7 @@ impl RegistrationDb {
     }
 }
 
-/// Puts a registry together. What refers to others waits until all are known.
+/// Builds a registry. Facts that refer to others wait until all are known.
 #[derive(Default)]
 pub(crate) struct Loader {
     db: RegistrationDb,
@@ -44,7 +44,7 @@ pub(crate) struct Loader {
 }
 
 impl Loader {
-    /// Takes a row.
+    /// Adds a row.
     ///
     /// # Errors
     /// [`Error::Encoding`] if it does not decode.
@@ -113,7 +113,7 @@ impl Loader {
         Ok(())
     }
 
-    /// Takes a topic as [`RegistrationDb::pack`] gave it.
+    /// Adds a topic that [`RegistrationDb::pack`] has encoded.
     ///
     /// # Errors
     /// [`Error::Encoding`] if it does not decode.
@@ -147,10 +147,10 @@ impl Loader {
         Ok(())
     }
 
-    /// The registry.
+    /// Returns the registry.
     ///
     /// # Errors
-    /// [`Error::Encoding`] if something refers to what is not there.
+    /// [`Error::Encoding`] if a fact refers to something missing.
     pub(crate) fn finish(self) -> Result<RegistrationDb> {
         let Loader {
             mut db,
@@ -242,7 +242,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Counts claims and channels, and has the attachments know their topics.
+    /// Counts claims and channels, and indexes topics by attachment.
     fn index_claims(&mut self) -> Result<()> {
         for (name, topic) in &self.topics {
             self.channel_count += topic.channels.len();

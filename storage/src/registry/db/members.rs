@@ -1,5 +1,5 @@
-//! Members: which of their batches were applied, when their incarnations began, and what becomes
-//! of their attachments while they are away.
+//! Tracks members: the last batch applied, the starts of incarnations, and what happens to the
+//! attachments of members that are away.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,15 +11,16 @@ use crate::registry::event::{BatchResult, MemberBatch, Refusal};
 use crate::registry::rows::{AttachmentNumber, Away, MemberRow, ProducerNumber, Row, Start};
 use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 
-/// A member that restarts sooner is not recorded as away, so nobody knows when exactly it died:
-/// somewhat more than the leader waits, in milliseconds.
+/// A member that restarts within this time is not recorded as away, so when it was last heard is an
+/// estimate. Slightly longer than the leader waits, in milliseconds.
 const UNNOTICED: UnixMillis = 4_000;
 
-/// Members take the leader's time over, and are late by the way it takes, in milliseconds.
+/// Members adopt the leader's time, so their clocks are behind by the network's delay, in
+/// milliseconds.
 const CLOCKS_DIFFER: UnixMillis = 500;
 
-/// Beginnings of incarnations remembered for one member. A member that crashes all the time, and
-/// gets attachments in each incarnation, has as many as its attachments take to time out.
+/// The most starts remembered for one member. A member that keeps crashing, and gets attachments in
+/// each incarnation, has one for each until its attachments time out.
 const MOST_STARTS: usize = 256;
 
 #[derive(Debug, Default)]
@@ -27,12 +28,12 @@ pub(super) struct Member {
     pub(super) row: MemberRow,
     /// By incarnation.
     pub(super) starts: BTreeMap<u64, Start>,
-    /// Those that count, by the incarnation that recorded them.
+    /// The live ones, by the incarnation that recorded them.
     pub(super) attachments: BTreeSet<(u64, AttachmentNumber)>,
 }
 
-/// Whether a batch is the one after the last that was applied: the next of its incarnation, or the
-/// first of a newer one.
+/// Whether a batch follows the last one that was applied: it is the next of that incarnation, or
+/// the first of a newer one.
 fn is_next(last: &MemberRow, batch: &MemberBatch) -> bool {
     match batch.incarnation == last.incarnation {
         true => Some(batch.sequence) == last.sequence.checked_add(1),
@@ -49,7 +50,7 @@ impl Member {
 }
 
 impl RegistrationDb {
-    /// What is known about a member; `None` if it never proposed anything.
+    /// What is known about a member; `None` if it has never proposed.
     pub fn member(&self, member: MemberId) -> Option<&MemberRow> {
         self.members.get(&member).map(|member| &member.row)
     }
@@ -61,21 +62,22 @@ impl RegistrationDb {
         present.map(|(member, _)| *member)
     }
 
-    /// The highest member id that ever proposed or was removed.
+    /// The highest id of a member that has proposed or was removed.
     pub fn last_member(&self) -> Option<MemberId> {
         self.members.keys().next_back().copied()
     }
 
-    /// How many attachments of a member count.
+    /// How many live attachments a member has.
     pub fn attachments_at(&self, member: MemberId) -> usize {
         self.members
             .get(&member)
             .map_or(0, |member| member.attachments.len())
     }
 
-    /// Producers of which [`Event::Expire`](crate::registry::event::Event::Expire) would take something, with
-    /// the end of their session; only ends up to this time, of producers behind this one. Looks at
-    /// `most` producers; the second value is the last one looked at, if there are more.
+    /// Finds producers of which [`Event::Expire`](crate::registry::event::Event::Expire) would
+    /// remove an attachment, with the end of their last session, for ends up to `until`. Looks at
+    /// `most` producers behind `behind`. The second value is the last one looked at, if there are
+    /// more.
     pub fn expirable(
         &self,
         until: UnixMillis,
@@ -100,8 +102,7 @@ impl RegistrationDb {
         (found, None)
     }
 
-    /// Whether any attachment is not present, so that [`expirable`](Self::expirable) may find
-    /// something.
+    /// Whether any attachment is absent, so that [`expirable`](Self::expirable) may find something.
     pub fn has_absent_attachments(&self) -> bool {
         self.members.values().any(|member| {
             let oldest = member.attachments.first();
@@ -111,7 +112,8 @@ impl RegistrationDb {
         })
     }
 
-    /// Whether the member is not away and has recorded the attachment in its newest incarnation.
+    /// Whether an attachment is present: its member is not away and has recorded it in its newest
+    /// incarnation.
     pub(super) fn is_present(&self, number: AttachmentNumber) -> bool {
         let attachment = self.attachments.get(&number);
         attachment.is_some_and(|attachment| {
@@ -124,7 +126,7 @@ impl RegistrationDb {
         })
     }
 
-    /// The answer to a batch that is not to be applied.
+    /// The result of a batch that must not be applied again.
     pub(super) fn known_result(&self, batch: &MemberBatch) -> Option<BatchResult> {
         let known = &self.members.get(&batch.member)?.row;
         let last = (known.incarnation, known.sequence);
@@ -137,8 +139,8 @@ impl RegistrationDb {
         })
     }
 
-    /// A batch is being applied, so its member is not away; the first of an incarnation fences all
-    /// earlier ones.
+    /// Notes that a batch is being applied: its member is not away, and the first batch of an
+    /// incarnation fences all earlier ones.
     pub(super) fn begin_batch(&mut self, batch: &MemberBatch, log: &mut RowLog) -> Result<()> {
         let member = self.members.entry(batch.member).or_default();
         let before = member.row.clone();
@@ -205,8 +207,8 @@ impl RegistrationDb {
         self.change_member(member, log, |row| row.away = away)
     }
 
-    /// What only attachments that are not present hold of a producer goes, as far as its session
-    /// at a present member ended after they were last known to be alive.
+    /// Removes a producer's absent attachments, as far as they were last heard before its session
+    /// at a present member ended.
     pub(super) fn expire(
         &mut self,
         source: Source,
@@ -228,14 +230,14 @@ impl RegistrationDb {
                 name: None,
             });
         }
-        // The last attachment takes the producer along.
+        // A producer is forgotten with its last attachment.
         match self.producers.contains_key(&number) {
             true => self.set_ended(number, recorded, log),
             false => Ok(()),
         }
     }
 
-    /// The attachments of a producer that the end of its session elsewhere speaks for; none while
+    /// The attachments of a producer that the end of its session elsewhere ends as well; none while
     /// one is present.
     fn ended_there(
         &self,
@@ -250,21 +252,20 @@ impl RegistrationDb {
             if self.is_present(*number) {
                 return Vec::new();
             }
-            if self.is_after_last_word(*number, ended) {
+            if self.ended_after_last_heard(*number, ended) {
                 found.push((*member, *number));
             }
         }
         found
     }
 
-    /// Whether the sessions behind an attachment that is not present were served for the last time
-    /// before this moment.
-    pub(super) fn is_after_last_word(&self, number: AttachmentNumber, at: UnixMillis) -> bool {
+    /// Whether the member of an absent attachment was last heard before this time.
+    pub(super) fn ended_after_last_heard(&self, number: AttachmentNumber, at: UnixMillis) -> bool {
         let heard = self.last_heard(number);
         heard.is_some_and(|heard| at.saturating_add(CLOCKS_DIFFER) >= heard)
     }
 
-    /// When the sessions behind an attachment that is not present were last known to be served.
+    /// When the member of an absent attachment was last known to serve its sessions.
     fn last_heard(&self, number: AttachmentNumber) -> Option<UnixMillis> {
         let row = &self.attachments.get(&number)?.row;
         let member = self.members.get(&row.member)?;
@@ -274,8 +275,8 @@ impl RegistrationDb {
             .or(member.row.away.map(|away| away.last_heard))
     }
 
-    /// The member's row stays: a batch of the removed member that arrives late must not be applied.
-    /// Its attachments do not count from now on, and go with the sweeps.
+    /// Marks a member as removed. Its row stays, so that a batch that arrives late is not applied.
+    /// Its attachments are hidden from now on, and removed by sweeps.
     pub(super) fn remove_member(&mut self, member: MemberId, log: &mut RowLog) -> Result<()> {
         self.change_member(member, log, |row| {
             *row = MemberRow {
@@ -286,13 +287,13 @@ impl RegistrationDb {
         self.sweep(log)
     }
 
-    /// An attachment of a member that was removed.
+    /// A live attachment of a removed member.
     pub(super) fn removed_attachment(&self) -> Option<AttachmentNumber> {
         let mut removed = self.members.values().filter(|member| member.row.removed);
         removed.find_map(|member| member.attachments.first().map(|(_, number)| *number))
     }
 
-    /// Keeps the index of a member's attachments by incarnation.
+    /// Updates the index of a member's attachments by incarnation.
     pub(super) fn index(
         &mut self,
         member: MemberId,
@@ -311,7 +312,7 @@ impl RegistrationDb {
         );
     }
 
-    /// Forgets starts that no attachment refers to, and too many of them.
+    /// Forgets starts that no attachment refers to, and one if there are too many.
     fn forget_starts(&mut self, id: MemberId, log: &mut RowLog) -> Result<()> {
         let member = present_mut(&mut self.members, &id, "member")?;
         let mut from = 0;
@@ -324,7 +325,8 @@ impl RegistrationDb {
             }
         }
         if needless.is_empty() && member.starts.len() > MOST_STARTS {
-            // Its attachments count from the next start on: those two are the closest.
+            // Attachments between two starts are dated by the later one, so the closest pair loses
+            // least.
             let pairs = member.starts.iter().zip(member.starts.values().skip(1));
             let gap = |((_, start), next): &((&u64, &Start), &Start)| next.at.abs_diff(start.at);
             needless.extend(
@@ -351,7 +353,7 @@ impl RegistrationDb {
         let old = row.clone();
         change(row);
         let new = row.clone();
-        // A member that nothing is known about has no row.
+        // A member about which nothing is known has no row.
         let nothing = MemberRow::default();
         let stored = |row: MemberRow| Row::Member(id, row);
         match (old == nothing, new == nothing) {

@@ -1,20 +1,20 @@
-//! A set of names that is small when it has few of them, and can be given away as a whole.
+//! Stores a set of names: small while there are few, and removable as a whole in constant time.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Above this, names are kept in a tree with the sum of what they are worth.
+/// Larger sets are kept as a tree with the sum of their rows' hashes.
 const FEW: usize = 24;
 
-/// Names in order.
+/// Names, in order.
 #[derive(Debug, Clone)]
 pub(super) enum Names {
     Few(Vec<Arc<str>>),
     Many(Box<Many>),
 }
 
-/// `sum` is the sum of the hashes of the names' rows: a set is taken off the state hash without
-/// looking at each name.
+/// `sum` is the sum of the hashes of the names' rows, so that a whole set is subtracted from the
+/// state hash without visiting each name.
 #[derive(Debug, Clone)]
 pub(super) struct Many {
     set: BTreeSet<Arc<str>>,
@@ -42,7 +42,7 @@ impl Names {
         }
     }
 
-    /// Adds a name that is not there; `hash` gives the hash of a name's row.
+    /// Adds a name that is not in the set. `hash` gives the hash of a name's row.
     pub(super) fn insert(&mut self, name: Arc<str>, mut hash: impl FnMut(&str) -> u128) {
         match self {
             Names::Few(names) if names.len() < FEW => {
@@ -70,7 +70,7 @@ impl Names {
         }
     }
 
-    /// Whether the name was there.
+    /// Removes a name. Returns whether it was in the set.
     pub(super) fn remove(&mut self, name: &str, hash: impl FnOnce(&str) -> u128) -> bool {
         match self {
             Names::Few(names) => {
@@ -111,7 +111,7 @@ impl Names {
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
-    /// The names behind this one, or all.
+    /// The names after this one, or all.
     pub(super) fn after(&self, name: Option<&str>) -> impl Iterator<Item = &Arc<str>> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = name.map_or(Unbounded, Excluded);
@@ -125,7 +125,7 @@ impl Names {
         few.into_iter().flatten().chain(many.into_iter().flatten())
     }
 
-    /// Whether freeing it takes a while.
+    /// Whether freeing the set takes long.
     pub(super) fn is_large(&self) -> bool {
         matches!(self, Names::Many(_))
     }
@@ -139,7 +139,7 @@ fn sum<'a>(names: impl Iterator<Item = &'a Arc<str>>, mut hash: impl FnMut(&str)
 mod tests {
     use super::*;
 
-    /// Any function of the name will do.
+    /// Any function of the name would do.
     fn hash(name: &str) -> u128 {
         crate::registry::rows::row_hash(name.as_bytes(), &[])
     }

@@ -1,8 +1,8 @@
-//! Numbers that are given out smallest first, so that equal registries give equal ones.
+//! Assigns numbers, smallest first, so that equal registries assign equal numbers.
 
 use std::collections::BTreeSet;
 
-/// Which numbers are free: all from `next` on, and some below it.
+/// The free numbers: all from `next` on, and some below it.
 #[derive(Debug, Default)]
 pub(super) struct NumberPool {
     free: BTreeSet<u32>,
@@ -10,7 +10,7 @@ pub(super) struct NumberPool {
 }
 
 impl NumberPool {
-    /// A pool in which these numbers, in ascending order, are taken.
+    /// A pool in which these numbers, given in ascending order, are taken.
     pub(super) fn with_taken(taken: impl Iterator<Item = u32>) -> Self {
         let mut pool = NumberPool::default();
         for number in taken {
@@ -35,7 +35,7 @@ impl NumberPool {
             "number {number} is given back and was not taken"
         );
         self.free.insert(number);
-        // What is free depends only on what is taken, not on the way there.
+        // The pool depends only on which numbers are taken, not on the order of events.
         while self.next > 0 && self.free.last() == Some(&(self.next - 1)) {
             self.free.pop_last();
             self.next -= 1;

@@ -1,4 +1,5 @@
-//! What a member asks about its own attachments and claims: the recorded side of what it reconciles.
+//! Answers a member's queries about its own attachments and claims, which it compares with what its
+//! sessions want.
 
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ pub type Name = (Arc<str>, Option<Arc<str>>);
 pub struct Recorded {
     /// The incarnation of the member that recorded it.
     pub incarnation: u64,
-    /// Whether the member said that it receives PINGs.
+    /// Whether the member reported that it receives PINGs.
     pub active: bool,
 }
 
@@ -44,7 +45,7 @@ impl RegistrationDb {
             .is_some_and(|(number, topic)| topic.is_claimed_by(number, channel))
     }
 
-    /// The registry's own copy of a name, which many can share.
+    /// The registry's own copy of a name, to be shared.
     pub fn shared_name(&self, topic: &str, channel: Option<&str>) -> Option<Name> {
         let (name, topic) = self.topics.get_key_value(topic)?;
         let channel = match channel {
@@ -54,8 +55,8 @@ impl RegistrationDb {
         Some((name.clone(), channel))
     }
 
-    /// The claims of a producer at a member that come behind this one, a topic's before those of
-    /// its channels; at most this many, and some only when there are more.
+    /// The recorded claims of a producer at a member after this one, in order, a topic before its
+    /// channels. Returns at most `most`; fewer only if no further ones exist.
     pub fn recorded_after(
         &self,
         member: MemberId,
@@ -95,8 +96,8 @@ impl RegistrationDb {
         topic.is_some_and(|topic| topic.is_claimed_by(number, None))
     }
 
-    /// Adds the channels of a topic that an attachment claims and that come behind this one, until
-    /// there are `most` names.
+    /// Adds the channels after `behind` that an attachment claims below a topic, until there are
+    /// `most` names.
     fn add_channels(
         &self,
         name: &Arc<str>,
@@ -114,8 +115,8 @@ impl RegistrationDb {
         }
     }
 
-    /// Whether an UNREGISTER at a member changes something although nothing of the name is recorded
-    /// there: an attachment that is not present holds it, or it is an ephemeral name without claims.
+    /// Whether an UNREGISTER at a member has an effect although the name is not recorded there: an
+    /// absent attachment claims it, or it is an ephemeral name without claims.
     pub fn release_matters(
         &self,
         member: MemberId,
@@ -123,7 +124,7 @@ impl RegistrationDb {
         topic: &str,
         channel: Option<&str>,
     ) -> bool {
-        let held = self.held_without_presence(producer, topic, channel);
+        let held = self.held_by_absent(producer, topic, channel);
         if held.iter().any(|(holder, _)| *holder != member) {
             return true;
         }
@@ -136,8 +137,9 @@ impl RegistrationDb {
         }
     }
 
-    /// Attachments of a member from before this incarnation whose producers have had time since
-    /// the next start to come back: those that began at this time or before. At most this many.
+    /// The producers of a member's attachments from before this incarnation that have had time to
+    /// come back: the next start after the attachment was at `started_until` or before. At most
+    /// `most`.
     pub fn abandoned(
         &self,
         member: MemberId,
@@ -161,7 +163,7 @@ impl RegistrationDb {
             .collect()
     }
 
-    /// How many attachments of a member are from before this incarnation.
+    /// How many attachments of a member were recorded before this incarnation.
     pub fn inherited(&self, member: MemberId, incarnation: u64) -> usize {
         let member = self.members.get(&member);
         member.map_or(0, |member| {

@@ -1,4 +1,4 @@
-//! A registry as rows and as packed topics: what disk and snapshots hold.
+//! Turns a registry into rows and into packed topics, for disk and snapshots.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::registry::rows::{AttachmentNumber, MemberRow, ProducerNumber, Row};
 use crate::registry::values::UnixMillis;
 
-/// A topic as one value: claims name channels by their place.
+/// A topic as one value. Claims refer to channels by position.
 #[derive(Serialize, Deserialize)]
 pub(super) struct PackedTopic {
     pub(super) channels: Vec<String>,
@@ -28,8 +28,8 @@ pub(super) struct PackedClaim {
 }
 
 impl RegistrationDb {
-    /// Every fact of the registry, parents before children: loading them in this order, or in
-    /// the order of their keys, gives the same registry back.
+    /// Every fact of the registry, parents before children. Loading them in this order, or in the
+    /// order of their keys, rebuilds the same registry.
     pub fn rows(&self) -> impl Iterator<Item = Row> {
         let topics = self.topics.iter();
         let of_topics = topics.flat_map(|(name, topic)| topic.facts(name));
@@ -56,7 +56,7 @@ impl RegistrationDb {
             .chain(self.deleted.rows())
     }
 
-    /// All that belongs to a topic; `None` if it is not listed.
+    /// A topic and everything that belongs to it; `None` if it is not listed.
     ///
     /// # Errors
     /// [`Error::Encoding`] if it cannot be represented.

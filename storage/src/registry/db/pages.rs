@@ -1,9 +1,9 @@
-//! Long answers in pieces: each piece is a copy that takes a bounded time to make, so that neither
-//! the state machine nor other readers wait while a long answer is built.
+//! Answers long queries in pages. Making a page takes bounded time, so that neither the state
+//! machine nor other readers wait while a long answer is built.
 //!
-//! Every fact in a piece was true when the piece was made. A piece ends with where the next one
-//! begins. Numbers of producers are reused, so that a number from an earlier piece may belong to
-//! another producer by now: whatever is looked up by number is checked again.
+//! Every fact on a page was true when the page was made. A page ends with where the next one
+//! starts. Producer numbers are reused, so a number from an earlier page may since belong to
+//! another producer: every lookup by number is checked again.
 
 use std::collections::BTreeSet;
 use std::ops::Bound::{Excluded, Unbounded};
@@ -13,7 +13,7 @@ use super::{Lifetimes, ProducerView, RegistrationDb};
 use crate::registry::rows::{AttachmentNumber, ProducerNumber};
 use crate::registry::values::{PeerInfo, ProducerId, UnixMillis};
 
-/// A producer, detached from the registry.
+/// A producer, copied out of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProducerCopy {
     /// What a consumer dials.
@@ -27,7 +27,7 @@ pub struct ProducerCopy {
 }
 
 impl ProducerCopy {
-    /// As queries give it.
+    /// As queries return it.
     pub fn view(&self) -> ProducerView<'_> {
         ProducerView {
             id: &self.id,
@@ -49,28 +49,28 @@ impl From<ProducerView<'_>> for ProducerCopy {
     }
 }
 
-/// A producer as /nodes shows it, with some of its topics.
+/// A producer as listed by /nodes, with some of its topics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePage {
-    /// Its number; the next producer comes behind it.
+    /// Its number, after which the next page starts.
     pub number: ProducerNumber,
     /// The producer.
     pub producer: ProducerCopy,
-    /// Topics in order, and whether it is tombstoned for each.
+    /// Topics in order, each with whether the producer is tombstoned for it.
     pub topics: Vec<(Arc<str>, bool)>,
-    /// Whether there are topics behind these.
+    /// Whether there are more topics.
     pub more: bool,
 }
 
 impl RegistrationDb {
-    /// Topics behind this one, in order.
+    /// The topics after this one, in order.
     pub fn topics_after(&self, topic: Option<&str>, most: usize) -> Vec<Arc<str>> {
         let from = topic.map_or(Unbounded, Excluded);
         let topics = self.topics.range::<str, _>((from, Unbounded));
         topics.take(most).map(|(name, _)| name.clone()).collect()
     }
 
-    /// The topic's channels behind this one, in order; `None` if the topic is not listed.
+    /// The topic's channels after this one, in order; `None` if the topic is not listed.
     pub fn channels_after(
         &self,
         topic: &str,
@@ -83,15 +83,16 @@ impl RegistrationDb {
         Some(channels.take(most).map(|(name, _)| name.clone()).collect())
     }
 
-    /// How many channels and claims a topic has: what an answer about it is proportional to.
+    /// The number of a topic's channels and claims: an answer about it takes time proportional to
+    /// it.
     pub fn size_of(&self, topic: &str) -> usize {
         self.topics
             .get(topic)
             .map_or(0, |topic| topic.channels.len() + topic.claims.len())
     }
 
-    /// Active producers behind this number, with their topics; and the number to go on behind, if
-    /// there are more. Only the last one can have further topics.
+    /// The active producers after this number, with their topics, and the number after which to go
+    /// on, if there are more. Only the last producer can have more topics.
     pub fn nodes_after(
         &self,
         behind: Option<ProducerNumber>,
@@ -119,7 +120,7 @@ impl RegistrationDb {
         (pages, None)
     }
 
-    /// An active producer with its topics behind this one; `None` if it is not listed.
+    /// An active producer with its topics after this one; `None` if it is not listed.
     pub fn node_topics_after(
         &self,
         number: ProducerNumber,
@@ -151,7 +152,7 @@ impl RegistrationDb {
         })
     }
 
-    /// Producers behind this number, inactive or not, as /debug shows clients.
+    /// The producers after this number, inactive ones included, as /debug lists clients.
     pub fn clients_after(
         &self,
         number: Option<ProducerNumber>,
@@ -164,9 +165,9 @@ impl RegistrationDb {
             .collect()
     }
 
-    /// The producers registered for a topic, or for a channel of it, by attachments behind this
-    /// one, inactive or not; and the attachment to go on behind, if there are more. `None` if the
-    /// topic is not listed.
+    /// The producers registered for a topic, or for a channel of it, inactive ones included, by
+    /// attachments after this one; and the attachment after which to go on, if there are more.
+    /// `None` if the topic is not listed.
     pub fn claimants_after(
         &self,
         topic: &str,
@@ -189,15 +190,15 @@ impl RegistrationDb {
         Some((numbers.collect(), next))
     }
 
-    /// Those of these producers that are registered for a topic, or for a channel of it, inactive or
-    /// not, with the time of a tombstone.
+    /// Those of these producers that are registered for a topic, or for a channel of it, inactive
+    /// ones included, each with the time of its tombstone.
     pub fn debug_copies(
         &self,
         topic: &str,
         channel: Option<&str>,
         numbers: &[ProducerNumber],
     ) -> Vec<(ProducerCopy, Option<UnixMillis>)> {
-        // As upstream: a tombstone is a mark on the topic's producer only.
+        // As upstream, a tombstone marks the topic's producer only.
         let marked = self.topics.get(topic).filter(|_| channel.is_none());
         let copy = |number: &ProducerNumber| {
             let view = self.view(self.producers.get(number)?)?;
@@ -210,8 +211,8 @@ impl RegistrationDb {
         claimants.filter_map(copy).collect()
     }
 
-    /// The producers that a topic lists for attachments behind this one, and the attachment to go
-    /// on behind, if there are more. `None` if the topic is not listed.
+    /// The producers that a topic lists, by attachments after this one, and the attachment after
+    /// which to go on, if there are more. `None` if the topic is not listed.
     pub fn listed_after(
         &self,
         topic: &str,

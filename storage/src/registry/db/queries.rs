@@ -1,4 +1,4 @@
-//! Queries. Each costs time proportional to the size of its result.
+//! Answers queries. Each takes time proportional to the size of its result.
 
 use std::collections::BTreeSet;
 
@@ -7,40 +7,40 @@ use super::{Attachment, Producer, RegistrationDb};
 use crate::registry::rows::{AttachmentNumber, AttachmentRow, ProducerNumber};
 use crate::registry::values::{MemberId, PeerInfo, ProducerId, UnixMillis};
 
-/// What a query about producers needs to know of time.
+/// The times that a query about producers depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
     /// The cluster's time.
     pub now: UnixMillis,
     /// How long a tombstone hides a producer, in milliseconds.
     pub tombstone: u64,
-    /// For how long a member may be away before its attachments are hidden, in milliseconds.
+    /// How long a member may be away before its attachments are hidden, in milliseconds.
     pub away: u64,
 }
 
-/// A producer as lookups show it.
+/// A producer as listed by /lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProducerView<'a> {
     /// What a consumer dials.
     pub id: &'a ProducerId,
-    /// The nsqd's end of its newest session.
+    /// The nsqd's address in its newest session.
     pub remote_address: &'a str,
-    /// What the nsqd said about itself in its newest session.
+    /// What the nsqd reported about itself in its newest session.
     pub info: &'a PeerInfo,
     /// When that session began.
     pub attached_at: UnixMillis,
 }
 
-/// A producer as /nodes shows it.
+/// A producer as listed by /nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeView<'a> {
     /// The producer.
     pub producer: ProducerView<'a>,
-    /// Its topics in order, and whether it is tombstoned for each.
+    /// Its topics in order, each with whether it is tombstoned for it.
     pub topics: Vec<(&'a str, bool)>,
 }
 
-/// A producer as /debug shows it, under one registration.
+/// A registration as listed by /debug, with its producers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DebugEntry<'a> {
     /// `client`, `topic` or `channel`.
@@ -49,20 +49,20 @@ pub struct DebugEntry<'a> {
     pub key: &'a str,
     /// The channel; empty for clients and topics.
     pub subkey: &'a str,
-    /// Who is registered, inactive or not, with the time of a tombstone if there is one.
+    /// The registered producers, inactive ones included, each with the time of its tombstone.
     pub producers: Vec<(ProducerView<'a>, Option<UnixMillis>)>,
 }
 
-/// How much there is of everything.
+/// The registry's totals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Topics listed.
+    /// Topics.
     pub topics: usize,
-    /// Channels listed.
+    /// Channels.
     pub channels: usize,
     /// Producers, inactive ones included.
     pub producers: usize,
-    /// Attachments: one for each member that has sessions of a producer.
+    /// Attachments: one for each producer and member with sessions of it.
     pub attachments: usize,
     /// Claims on topics and channels.
     pub claims: usize,
@@ -80,7 +80,7 @@ impl RegistrationDb {
         Some(topic.channels.keys().map(|name| &**name))
     }
 
-    /// The topic's active producers that no tombstone hides; `None` if the topic is not listed.
+    /// The topic's active producers, without tombstoned ones; `None` if the topic is not listed.
     pub fn producers(
         &self,
         topic: &str,
@@ -117,7 +117,7 @@ impl RegistrationDb {
         })
     }
 
-    /// Every registration that has a producer: clients, then each topic with its channels.
+    /// Every registration that has a producer: clients, then each topic and its channels.
     pub fn debug(&self) -> impl Iterator<Item = DebugEntry<'_>> {
         let clients = DebugEntry {
             category: "client",
@@ -150,8 +150,8 @@ impl RegistrationDb {
             .filter(|entry| !entry.producers.is_empty())
     }
 
-    /// Who is registered for a topic or a channel of it, inactive or not, and since when it is
-    /// tombstoned there.
+    /// The producers registered for a topic, or for a channel of it, inactive ones included, each
+    /// with the time of its tombstone there.
     pub(super) fn debug_producers<'a>(
         &'a self,
         topic: &Topic,
@@ -166,14 +166,14 @@ impl RegistrationDb {
             .collect();
         let entry = |number: ProducerNumber| {
             let view = self.view(self.producers.get(&number)?)?;
-            // As upstream: a tombstone is a mark on the topic's producer only.
+            // As upstream, a tombstone marks the topic's producer only.
             let tombstoned_at = topic.tombstones.get(&number).filter(|_| channel.is_none());
             Some((view, tombstoned_at.copied()))
         };
         numbers.into_iter().filter_map(entry).collect()
     }
 
-    /// How much there is of everything.
+    /// The registry's totals.
     pub fn totals(&self) -> Totals {
         Totals {
             topics: self.topics.len(),
@@ -184,7 +184,7 @@ impl RegistrationDb {
         }
     }
 
-    /// The producers behind these claims that are listed, once each.
+    /// The producers that these claims list, once each.
     pub(super) fn listed_producers<'a>(
         &self,
         claims: impl Iterator<Item = (&'a AttachmentNumber, &'a TopicClaim)>,
@@ -201,7 +201,7 @@ impl RegistrationDb {
         numbers
     }
 
-    /// The attachments for which a producer is listed.
+    /// The attachments that make a producer listed.
     pub(super) fn listed_attachments<'a>(
         &'a self,
         producer: &'a Producer,
@@ -223,11 +223,11 @@ impl RegistrationDb {
         active && !leaving && !self.is_hidden(member, lifetimes)
     }
 
-    /// Whether all attachments of a member are hidden: it was removed, or is away for too long.
+    /// Whether a member's attachments are hidden: it was removed, or has been away for too long.
     pub fn is_hidden(&self, member: MemberId, lifetimes: Lifetimes) -> bool {
         self.members.get(&member).is_some_and(|member| {
             let away = member.row.away;
-            // A time that seems to be ahead was noted a moment ago by a clock that is.
+            // A time in the future was recorded a moment ago by a clock that is ahead.
             let too_long =
                 away.is_some_and(|away| lifetimes.now.saturating_sub(away.since) > lifetimes.away);
             member.row.removed || too_long
@@ -235,7 +235,7 @@ impl RegistrationDb {
     }
 
     pub(super) fn is_releasing(&self, topic: &str, number: AttachmentNumber) -> bool {
-        // Hardly ever is there one.
+        // There is rarely one.
         !self.releasing.is_empty()
             && self
                 .topics
@@ -243,8 +243,8 @@ impl RegistrationDb {
                 .is_some_and(|topic| !topic.is_claimed_by(number, None))
     }
 
-    /// As the newest session has it; equal times fall to the higher member, so that every
-    /// member gives the same answer. `None` if no attachment counts.
+    /// A producer as its newest session describes it; of equal times the higher member wins, so
+    /// that every member gives the same answer. `None` if no attachment is live.
     pub(super) fn view<'a>(&'a self, producer: &'a Producer) -> Option<ProducerView<'a>> {
         let attachments = producer.attachments.values();
         let rows = attachments.filter_map(|number| Some(&self.attachments.get(number)?.row));
@@ -260,9 +260,9 @@ impl RegistrationDb {
 
 impl Topic {
     pub(super) fn is_tombstoned(&self, number: ProducerNumber, lifetimes: Lifetimes) -> bool {
-        // One that seems to come from the near future has just been set, by a clock that is a
-        // little ahead. One from far away comes from a clock that was wrong before the cluster was
-        // restarted, and must not hide indefinitely.
+        // A time in the near future was set just now, by a clock that is slightly ahead. A time in
+        // the far future was set by a clock that was wrong before the cluster was restarted; it
+        // must not hide a producer indefinitely.
         let set_at = self.tombstones.get(&number);
         set_at.is_some_and(|at| lifetimes.now.abs_diff(*at) < lifetimes.tombstone)
     }

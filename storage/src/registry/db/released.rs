@@ -1,8 +1,9 @@
-//! Names that a producer gave up at a present member while other attachments of it still held them.
+//! Remembers names that a producer released at a present member while other attachments of it still
+//! claimed them.
 //!
-//! nsqd tells all its lookupds, so normally the others follow within moments. One that does not,
-//! since its member died just then and nobody has noticed yet, must not keep the name listed: what
-//! is remembered here takes it when the member is found away, or restarts.
+//! An nsqd sends UNREGISTER to all its lookupds, so the other claims normally follow within
+//! moments. If a member died at that moment and was not found away yet, its claim must not keep the
+//! name listed: the remembered release removes it once the member is found away or restarts.
 
 use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
@@ -15,27 +16,28 @@ use crate::error::Result;
 use crate::registry::rows::{AttachmentNumber, ProducerNumber};
 use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 
-/// Where a scan of [`RegistrationDb::expirable_names`] has got to.
+/// The position of a scan of [`RegistrationDb::expirable_names`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleasedCursor {
     topic: Arc<str>,
     last: Option<Released>,
 }
 
-/// A name that [`Event::ExpireName`](crate::registry::event::Event::ExpireName) would take.
+/// A name whose claims [`Event::ExpireName`](crate::registry::event::Event::ExpireName) would
+/// remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpirableName {
-    /// Who gave it up.
+    /// The producer that released it.
     pub producer: ProducerId,
-    /// What was given up.
+    /// The released name.
     pub name: Name,
-    /// When.
+    /// When it was released.
     pub released: UnixMillis,
 }
 
 impl RegistrationDb {
-    /// Names that were given up and are held by nobody but attachments that are not present. Looks
-    /// at `most` names behind the cursor; the second value is where to go on, if there are more.
+    /// Finds released names that only absent attachments still claim. Looks at `most` names after
+    /// the cursor. The second value is where to go on, if there are more.
     pub fn expirable_names(
         &self,
         behind: Option<&ReleasedCursor>,
@@ -110,8 +112,8 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// The attachments that hold a name of which its producer said, after they were last known to
-    /// be served, that it gave it up; none while a present one holds it.
+    /// The attachments that claim a name which their producer released after their member was last
+    /// heard; none while a present one claims it.
     fn given_up_by(
         &self,
         topic: &Topic,
@@ -130,14 +132,14 @@ impl RegistrationDb {
             if self.is_present(*attachment) {
                 return Vec::new();
             }
-            if self.is_after_last_word(*attachment, released) {
+            if self.ended_after_last_heard(*attachment, released) {
                 found.push((*member, *attachment));
             }
         }
         found
     }
 
-    /// After a release: remembers it if another attachment of the producer still holds the name.
+    /// After a release: remembers it if another attachment of the producer still claims the name.
     pub(super) fn remember_release(
         &mut self,
         at: UnixMillis,
@@ -168,7 +170,8 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// After a channel was released: forgets what nobody holds any longer.
+    /// After a channel was released: forgets the release if no attachment of the producer claims
+    /// the channel any longer.
     pub(super) fn forget_release(
         &mut self,
         name: &Arc<str>,
@@ -185,7 +188,8 @@ impl RegistrationDb {
         self.forget(name, &[(number, Some(channel.into()))], log)
     }
 
-    /// After a topic was released: forgets what nobody holds any longer.
+    /// After a topic was released: forgets the releases of names that no attachment of the producer
+    /// claims any longer.
     pub(super) fn forget_releases(
         &mut self,
         name: &Arc<str>,
@@ -197,7 +201,7 @@ impl RegistrationDb {
         self.forget(name, &gone, log)
     }
 
-    /// A channel is gone: forgets who gave it up.
+    /// After a channel was removed: forgets its releases.
     pub(super) fn forget_channel(
         &mut self,
         name: &Arc<str>,
@@ -223,7 +227,8 @@ impl RegistrationDb {
 }
 
 impl Topic {
-    /// The producer has a name again, and with a channel its topic.
+    /// Forgets that the producer released a name that it claims again, and with a channel its
+    /// topic.
     pub(super) fn claimed_again(
         &mut self,
         name: &Arc<str>,

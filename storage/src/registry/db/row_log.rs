@@ -1,5 +1,5 @@
-//! Collects what applying events changes: rows to write, topics to rewrite, the state hash, what
-//! other parts of the member have to know, and how much work it was.
+//! Collects the effects of applying events: rows to write, topics to rewrite, the state hash,
+//! notes, memory to free, and the amount of work.
 
 use std::sync::Arc;
 
@@ -8,18 +8,18 @@ use super::topic::{Topic, TopicClaim};
 use crate::error::Result;
 use crate::registry::rows::{Row, RowChange, TopicFact, row_hash};
 
-/// Rows that one event may add or remove one by one; the rest is left to
-/// [`Sweep`](crate::registry::event::Event::Sweep)s. About a millisecond of work.
+/// The most rows that one event may add or remove one by one, about a millisecond of work. The rest
+/// is left to [`Sweep`](crate::registry::event::Event::Sweep)s.
 const LARGEST_STEP: usize = 2048;
 
-/// What was changed since the log was last [taken](RowLog::take).
+/// The effects since the log was last [taken](RowLog::take).
 #[derive(Debug, Default)]
 pub(super) struct RowLog {
-    /// The registry's, while it is being changed.
+    /// The registry's state hash, while it is being changed.
     pub(super) state_hash: u128,
-    /// Claims made, less those removed.
+    /// Claims added, minus those removed.
     pub(super) claims: isize,
-    /// Channels created, less those removed.
+    /// Channels added, minus those removed.
     pub(super) channels: isize,
     changes: Vec<Change>,
     notes: Vec<Note>,
@@ -29,22 +29,21 @@ pub(super) struct RowLog {
     scratch: Vec<u8>,
 }
 
-/// A change that has to be written.
+/// A change that has to be written to disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A row that belongs to no topic.
     Row(RowChange),
-    /// Something below this topic, or the topic itself.
+    /// A topic that changed, or anything that belongs to it.
     Topic {
         /// Its name.
         name: Arc<str>,
-        /// Whether it was not listed before.
+        /// Whether it was just created.
         created: bool,
     },
 }
 
-/// Memory that is no longer used; freeing it may take a while, so the caller drops it where
-/// nobody waits.
+/// Memory that is no longer used. Freeing it may take long, so the caller does it outside of locks.
 #[derive(Debug, Default)]
 pub struct Discarded {
     topics: Vec<Topic>,
@@ -59,17 +58,17 @@ impl Discarded {
 }
 
 impl RowLog {
-    /// Lets the next event do a whole step's work.
+    /// Grants the next event a step's work.
     pub(super) fn begin_event(&mut self) {
         self.room = LARGEST_STEP;
     }
 
-    /// Whether the current event may do more.
+    /// Whether the current event may do more work.
     pub(super) fn has_room(&self) -> bool {
         self.room > 0
     }
 
-    /// Rows changed since the log was taken.
+    /// The number of rows changed since the log was taken.
     pub(super) fn work(&self) -> usize {
         self.work
     }
@@ -78,7 +77,7 @@ impl RowLog {
         self.notes.push(note);
     }
 
-    /// A row that was not there.
+    /// Notes a new row.
     pub(super) fn insert(&mut self, row: &Row) -> Result<()> {
         let (key, value) = (row.key(), row.value()?);
         self.state_hash = self.state_hash.wrapping_add(row_hash(&key, &value));
@@ -89,7 +88,7 @@ impl RowLog {
         Ok(())
     }
 
-    /// A row that was there, as it was.
+    /// Notes that a row is removed, given as it was.
     pub(super) fn remove(&mut self, row: &Row) -> Result<()> {
         let (key, value) = (row.key(), row.value()?);
         self.state_hash = self.state_hash.wrapping_sub(row_hash(&key, &value));
@@ -97,7 +96,7 @@ impl RowLog {
         Ok(())
     }
 
-    /// A row that was there, as it was and as it is now; both have the same key.
+    /// Notes that a row is changed, given as it was and as it is now. Both have the same key.
     pub(super) fn replace(&mut self, old: &Row, new: &Row) -> Result<()> {
         debug_assert!(
             old.key() == new.key() && old != new,
@@ -108,18 +107,18 @@ impl RowLog {
         self.insert(new)
     }
 
-    /// A fact below a topic that is added or removed; its hash.
+    /// Counts a fact of a topic that is added or removed, and returns its hash.
     pub(super) fn fact(&mut self, topic: &str, fact: TopicFact<'_>) -> u128 {
         self.worked();
         self.hash_of(topic, fact)
     }
 
-    /// The hash of a fact below a topic.
+    /// The hash of a fact of a topic.
     pub(super) fn hash_of(&mut self, topic: &str, fact: TopicFact<'_>) -> u128 {
         fact.hash(topic, &mut self.scratch)
     }
 
-    /// Something below the topic has changed.
+    /// Notes that a topic, or anything that belongs to it, has changed.
     pub(super) fn topic(&mut self, name: &Arc<str>, created: bool) {
         let repeated =
             |last: &Change| matches!(last, Change::Topic { name: last, .. } if last == name);
@@ -139,7 +138,7 @@ impl RowLog {
         }
     }
 
-    /// What was collected; begins anew.
+    /// Returns what was collected, and starts anew.
     pub(super) fn take(&mut self) -> (Vec<Change>, Vec<Note>, Discarded) {
         self.work = 0;
         (

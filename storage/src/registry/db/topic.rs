@@ -1,8 +1,8 @@
-//! One topic: its channels, who claims it and them, tombstones.
+//! Holds one topic: its channels, claims, tombstones and remembered releases.
 //!
-//! A claim of the topic holds the channels that the same attachment claims, so that all of them
-//! go with it at once, however many there are. Only `#ephemeral` channels have to be looked at one
-//! by one: they are removed with their last claim.
+//! A claim of the topic holds the channels that the same attachment claims, so that they are
+//! removed with it at once, however many there are. Only `#ephemeral` channels are visited one by
+//! one: they are removed with their last claim.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +13,19 @@ use crate::registry::values::{UnixMillis, is_ephemeral};
 
 #[derive(Debug, Default)]
 pub(super) struct Topic {
-    /// With the number of claims on those that are ephemeral; those on others are not counted.
+    /// The channels, each with its number of claims if it is ephemeral, else 0: others are not
+    /// counted.
     pub(super) channels: BTreeMap<Arc<str>, u32>,
     pub(super) claims: BTreeMap<AttachmentNumber, TopicClaim>,
     pub(super) tombstones: BTreeMap<ProducerNumber, UnixMillis>,
-    /// When producers gave up the topic or a channel at a present member, where other attachments
+    /// When producers released the topic or a channel at a present member, while other attachments
     /// of the producer still claim it.
     pub(super) released: BTreeMap<Released, UnixMillis>,
     /// The sum of the hashes of all its rows.
     pub(super) hash: u128,
 }
 
-/// Who gave up what: the topic, or a channel of it.
+/// A producer, and the name that it released: the topic, or a channel of it.
 pub(super) type Released = (ProducerNumber, Option<Arc<str>>);
 
 /// One attachment's claim of a topic.
@@ -32,7 +33,7 @@ pub(super) type Released = (ProducerNumber, Option<Arc<str>>);
 pub(super) struct TopicClaim {
     pub(super) lasting: Names,
     pub(super) ephemeral: Option<Box<Names>>,
-    /// It no longer counts, and is removed step by step.
+    /// It is ignored by queries, and being removed step by step.
     pub(super) releasing: bool,
 }
 
@@ -46,7 +47,7 @@ impl TopicClaim {
         }
     }
 
-    /// Claims of channels.
+    /// The number of channels claimed.
     pub(super) fn len(&self) -> usize {
         self.lasting.len() + self.ephemeral().map_or(0, Names::len)
     }
@@ -55,13 +56,13 @@ impl TopicClaim {
         self.ephemeral.as_deref()
     }
 
-    /// The channels claimed, ephemeral ones last.
+    /// The channels claimed; ephemeral ones last.
     pub(super) fn channels(&self) -> impl Iterator<Item = &Arc<str>> {
         let ephemeral = self.ephemeral().into_iter();
         self.lasting.iter().chain(ephemeral.flat_map(Names::iter))
     }
 
-    /// The channels claimed that come behind this one, in order; at most this many.
+    /// At most `most` of the channels claimed after this one, in order.
     pub(super) fn channels_after(&self, channel: Option<&str>, most: usize) -> Vec<Arc<str>> {
         let lasting = self.lasting.after(channel).take(most);
         let ephemeral = self.ephemeral().into_iter();
@@ -85,21 +86,21 @@ impl TopicClaim {
 }
 
 impl Topic {
-    /// Rows on disk and in snapshots.
+    /// The number of its rows.
     pub(super) fn rows(&self) -> usize {
         let claims = self.claims.values().map(|claim| 1 + claim.len());
         let marks = self.tombstones.len() + self.released.len();
         1 + self.channels.len() + claims.sum::<usize>() + marks
     }
 
-    /// Whether an attachment's claim of the topic, or of a channel of it, counts.
+    /// Whether an attachment claims the topic, or a channel of it, and is not releasing it.
     pub(super) fn is_claimed_by(&self, number: AttachmentNumber, channel: Option<&str>) -> bool {
         self.claims.get(&number).is_some_and(|claim| {
             !claim.releasing && channel.is_none_or(|channel| claim.has(channel))
         })
     }
 
-    /// What a producer gave up here.
+    /// The names that a producer released.
     pub(super) fn released_by(&self, number: ProducerNumber) -> Vec<Released> {
         let of_producer = self.released.range((number, None)..);
         let of_producer = of_producer.take_while(|((of, _), _)| *of == number);

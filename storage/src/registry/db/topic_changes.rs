@@ -1,4 +1,4 @@
-//! Changes of one topic, each with what it does to the state hash and the counts.
+//! Changes one topic, and with it the state hash and the counts.
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ impl Topic {
         shared
     }
 
-    /// Whether the claim of the topic is new.
+    /// Claims the topic. Returns whether the claim is new.
     pub(super) fn claim(
         &mut self,
         name: &Arc<str>,
@@ -51,7 +51,7 @@ impl Topic {
         true
     }
 
-    /// The topic is claimed by the attachment already.
+    /// Claims a channel of the topic, which the attachment claims already.
     pub(super) fn claim_channel(
         &mut self,
         name: &Arc<str>,
@@ -76,7 +76,8 @@ impl Topic {
         Ok(())
     }
 
-    /// An ephemeral channel without claims goes, also if this attachment never claimed it.
+    /// Releases a channel. An ephemeral one without claims is removed, also if this attachment
+    /// never claimed it.
     pub(super) fn release_channel(
         &mut self,
         name: &Arc<str>,
@@ -103,8 +104,8 @@ impl Topic {
         Ok(())
     }
 
-    /// The attachment's claim goes with all claims of channels; `false` if only some of it could
-    /// go in this step, and the rest no longer counts.
+    /// Removes the attachment's claim with all its channels. Returns `false` if only part of it
+    /// could be removed in this step; queries ignore the rest.
     pub(super) fn release(
         &mut self,
         name: &Arc<str>,
@@ -138,7 +139,7 @@ impl Topic {
         Ok(true)
     }
 
-    /// The channel goes with all claims of it.
+    /// Removes the channel with all claims of it.
     pub(super) fn delete_channel(
         &mut self,
         name: &Arc<str>,
@@ -189,7 +190,7 @@ impl Topic {
         }
     }
 
-    /// Remembers, or forgets, that a producer gave up a name.
+    /// Remembers, or forgets, that a producer released a name.
     pub(super) fn set_released(
         &mut self,
         name: &Arc<str>,

@@ -1,4 +1,4 @@
-//! Topics and channels as HTTP requests change them: create, delete, tombstone.
+//! Applies HTTP writes: creates and deletes topics and channels, sets tombstones.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::registry::rows::ProducerNumber;
 use crate::registry::values::{ProducerId, UnixMillis};
 
 impl RegistrationDb {
-    /// Returns the topic's shared name.
+    /// Creates a topic, if it is not listed. Returns its shared name.
     pub(super) fn create_topic(&mut self, name: &str, log: &mut RowLog) -> Arc<str> {
         if let Some((shared, _)) = self.topics.get_key_value(name) {
             return shared.clone();
@@ -43,7 +43,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Costs the same for any number of channels.
+    /// Removes a topic in a time that does not depend on its number of channels.
     pub(super) fn remove_topic(&mut self, name: &Arc<str>, log: &mut RowLog) -> Result<()> {
         let Some(topic) = self.topics.remove(name) else {
             return Err(Error::invariant(format!("topic {name} is removed twice")));
@@ -82,7 +82,7 @@ impl RegistrationDb {
             .get_key_value(topic_name)
             .filter(|(_, topic)| topic.channels.contains_key(channel));
         let Some((name, _)) = found else {
-            // Whoever asks all members one after the other finds it gone at the second.
+            // A client that asks all members in turn finds it gone at the second.
             let just_deleted = match source.origin {
                 Some(origin) => self.deleted.asked_again(origin, topic_name, channel, log)?,
                 None => false,
@@ -107,7 +107,7 @@ impl RegistrationDb {
         Ok(Ok(()))
     }
 
-    /// The producers that claim a name at the member that notes are for.
+    /// The producers that claim a name at the member that notes are collected for.
     fn holders(
         &self,
         source: Source,
@@ -155,7 +155,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    /// Whether upstream's form in tombstone requests, `broadcast_address:http_port`, means this
+    /// Whether `node`, upstream's `broadcast_address:http_port` in tombstone requests, means this
     /// producer.
     fn is_node(&self, number: ProducerNumber, node: &str) -> Result<bool> {
         let producer = present(&self.producers, &number, "producer")?;

@@ -1,4 +1,4 @@
-//! Writes and reads the keys of rows: a letter, names ended by a zero byte, big-endian numbers.
+//! Writes and reads row keys: a letter, names ended by a zero byte, big-endian numbers.
 
 use crate::error::{Error, Result};
 
@@ -11,7 +11,7 @@ impl KeyWriter {
         KeyWriter::reusing(Vec::new(), kind)
     }
 
-    /// A key of this kind in a buffer whose contents are discarded.
+    /// A key of this kind, in a buffer whose contents are discarded.
     pub(super) fn reusing(mut buffer: Vec<u8>, kind: u8) -> Self {
         buffer.clear();
         buffer.push(kind);
@@ -47,7 +47,7 @@ pub(super) struct KeyReader<'a> {
 }
 
 impl<'a> KeyReader<'a> {
-    /// The key's kind, and a reader of the other parts.
+    /// Returns the key's kind, and a reader for the rest.
     pub(super) fn new(key: &'a [u8]) -> Result<(u8, Self)> {
         let (&kind, rest) = key.split_first().ok_or_else(|| bad_key(key))?;
         Ok((kind, KeyReader { key, rest }))
@@ -88,7 +88,7 @@ impl<'a> KeyReader<'a> {
     }
 }
 
-/// No row has this key, or not with this value.
+/// The error for a key, or a key and value, that no row has.
 pub(super) fn bad_key(key: &[u8]) -> Error {
     Error::Encoding {
         what: "a registry row",

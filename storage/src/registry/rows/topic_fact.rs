@@ -1,9 +1,9 @@
-//! Facts below a topic, by reference, with their keys, values and hashes.
+//! Encodes and hashes the facts of a topic without copying its names.
 
 use super::key::KeyWriter;
 use crate::registry::values::{AttachmentNumber, ProducerNumber, UnixMillis};
 
-/// One fact below a topic, without copies of its names: there are millions of them.
+/// One fact of a topic. It borrows names: there can be millions of facts.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TopicFact<'a> {
     Topic,
@@ -21,7 +21,7 @@ impl TopicFact<'_> {
         key
     }
 
-    /// Replaces what is in `key`.
+    /// Replaces the contents of `key`.
     fn write_key(self, topic: &str, key: &mut Vec<u8>) {
         let buffer = std::mem::take(key);
         let of = |kind| KeyWriter::reusing(buffer, kind).name(topic);
@@ -50,7 +50,7 @@ impl TopicFact<'_> {
         }
     }
 
-    /// What [`row_hash`] gives for its row; `scratch` is overwritten.
+    /// The [`row_hash`] of its row; overwrites `scratch`.
     pub(crate) fn hash(self, topic: &str, scratch: &mut Vec<u8>) -> u128 {
         self.write_key(topic, scratch);
         match self {
@@ -66,9 +66,9 @@ impl TopicFact<'_> {
     }
 }
 
-/// The share of one row in the state hash.
+/// The part of the state hash that one row contributes.
 ///
-/// XXH3 with 128 bits (a fixed, published function) over the key's length, the key and the value.
+/// 128-bit XXH3 (a fixed, published function) over the key's length, the key and the value.
 pub fn row_hash(key: &[u8], value: &[u8]) -> u128 {
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     hasher.update(&(key.len() as u64).to_be_bytes());
