@@ -1,4 +1,4 @@
-//! Files that survive a crash, whatever is stored in them.
+//! Provides files that survive a crash, whatever is stored in them.
 //!
 //! - [`record_file`]: one small value, replaced as a whole.
 //! - `write_gate`: the exclusive right to write to a data path, lost with the first failure.

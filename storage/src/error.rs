@@ -1,12 +1,11 @@
-//! Everything that can go wrong while remembering.
+//! Defines this crate's error.
 
 use std::path::{Path, PathBuf};
 
 /// The one error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The disk refused. The member must stop: what it holds in memory and what is
-    /// on disk may differ from here on.
+    /// An I/O error. The member must stop: memory and disk may differ from here on.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
         /// What was tried, as a verb: `open`, `write`, `sync`.
@@ -16,16 +15,16 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// What was read back is not what was written. We repair and delete nothing; what sled's
-    /// own recovery could not read is gone by then, and opening it again gives the same error.
+    /// What was read is not what was written. Nothing is repaired or deleted, except what sled's
+    /// recovery could not read. Opening the store again gives the same error.
     #[error("the store in {} is damaged: {what}", path.display())]
     Corrupt {
         /// The data path.
         path: PathBuf,
-        /// What does not fit, in one clause.
+        /// What is inconsistent, in one clause.
         what: String,
     },
-    /// A stored or received value does not decode.
+    /// A stored or received value cannot be decoded.
     #[error("{what} cannot be decoded: {reason}")]
     Encoding {
         /// Which kind of value.
@@ -58,15 +57,15 @@ pub enum Error {
         /// The only format known here.
         supported: u32,
     },
-    /// The program broke one of its own rules. The member must stop: what it has in memory can no
-    /// longer be trusted, and a restart rebuilds it from disk.
+    /// The program has violated one of its own rules. The member must stop: what it has in memory
+    /// cannot be trusted any longer, and a restart rebuilds it from disk.
     #[error(
         "invariant violated: {what}. This is a bug: please report this line. Restart this member; if \
          it stops again, keep its data path for the report, and start it with an empty --data-path, \
          so that it gets its state from the other members"
     )]
     Invariant {
-        /// What is not as it must be, in one clause.
+        /// What is wrong, in one clause.
         what: String,
     },
     /// Another process uses the data path.
@@ -78,7 +77,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: what was tried, and on what.
+    /// Wraps an I/O error, for `map_err`.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
         move |source| Error::Io {
@@ -88,12 +87,12 @@ impl Error {
         }
     }
 
-    /// A broken rule, for branches that cannot be reached unless the program is wrong.
+    /// For branches that only a bug can reach.
     pub fn invariant(what: impl Into<String>) -> Error {
         Error::Invariant { what: what.into() }
     }
 
-    /// What does not fit in the store at `data_path`.
+    /// Damage in the store at `data_path`.
     pub(crate) fn corrupt(data_path: &Path, what: impl Into<String>) -> Error {
         Error::Corrupt {
             path: data_path.to_path_buf(),
@@ -102,5 +101,5 @@ impl Error {
     }
 }
 
-/// What fallible calls of this crate return.
+/// The result of this crate's fallible calls.
 pub type Result<T> = std::result::Result<T, Error>;

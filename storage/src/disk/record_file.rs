@@ -1,7 +1,7 @@
-//! One small value in a file of its own, replaced as a whole: version, CRC32, bytes.
+//! Stores one small value in a file, replaced as a whole: version, CRC32, bytes.
 //!
-//! For what must be known even if the tables are not: a damaged database may open
-//! without a word, these few bytes either check out or do not.
+//! For values that must be known even if the tables are not: a damaged database may open without an
+//! error, while these few bytes either pass their checksum or do not.
 
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -21,7 +21,7 @@ const HEADER_BYTES: usize = 5;
 #[derive(Debug)]
 pub struct RecordFile {
     path: PathBuf,
-    /// Two savers would share one temporary file.
+    /// Held while saving: concurrent calls would share the temporary file.
     saving: Mutex<()>,
 }
 
@@ -34,7 +34,7 @@ impl RecordFile {
         }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -42,7 +42,7 @@ impl RecordFile {
     /// The value that was saved last; `None` if there is no file.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the file is not what [`save`](Self::save) wrote,
+    /// [`Error::Corrupt`] if the file does not hold what [`save`](Self::save) wrote,
     /// [`Error::NewerFormat`] if a newer version wrote it, [`Error::Io`] if it cannot be read.
     pub fn load(&self) -> Result<Option<Vec<u8>>> {
         let stored = match std::fs::read(&self.path) {
@@ -67,11 +67,11 @@ impl RecordFile {
         }
     }
 
-    /// Replaces the value. When this returns, the new value survives a power failure; if it
-    /// is interrupted, the old value or the new one is there, whole.
+    /// Replaces the value. When this returns, the new value survives a power failure. An
+    /// interruption leaves either the old or the new value.
     ///
     /// # Errors
-    /// [`Error::Io`]: whether the old or the new value is there is not known then.
+    /// [`Error::Io`]: it is then unknown which of the two is stored.
     pub fn save(&self, bytes: &[u8]) -> Result<()> {
         let _alone = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let mut name = self.path.file_name().unwrap_or_default().to_os_string();
@@ -80,7 +80,7 @@ impl RecordFile {
         File::create(&temporary)
             .and_then(|mut file| {
                 file.write_all(&seal(&[], bytes))?;
-                // Before the rename: a name must never point to bytes that are not there.
+                // Before the rename: the name must never point to bytes that are not on disk.
                 file.sync_all()
             })
             .map_err(Error::io("write", &temporary))?;
@@ -89,10 +89,10 @@ impl RecordFile {
     }
 }
 
-/// Why sealed bytes were not accepted.
+/// Why sealed bytes were rejected.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Damage {
-    /// Too short to be anything.
+    /// Too short.
     #[error("is cut off")]
     Short,
     /// Of another version.
@@ -103,8 +103,8 @@ pub(crate) enum Damage {
     Checksum,
 }
 
-/// Version, checksum, bytes. The checksum covers `place` as well, so that a value that stands
-/// in another's place is recognised.
+/// Puts version and checksum in front of bytes. The checksum covers `place` as well, so that a
+/// value found in another place is rejected.
 pub(crate) fn seal(place: &[u8], bytes: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(HEADER_BYTES + bytes.len());
     sealed.push(VERSION);
@@ -113,14 +113,14 @@ pub(crate) fn seal(place: &[u8], bytes: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// The bytes that [`seal`] was given.
+/// Returns the bytes that [`seal`] was given.
 pub(crate) fn unseal<'a>(place: &[u8], sealed: &'a [u8]) -> std::result::Result<&'a [u8], Damage> {
     let (&version, rest) = sealed.split_first().ok_or(Damage::Short)?;
     let (expected, bytes) = rest.split_first_chunk::<4>().ok_or(Damage::Short)?;
     let matches = checksum(place, bytes) == u32::from_be_bytes(*expected);
     match (version, matches) {
         (VERSION, true) => Ok(bytes),
-        // A smaller version never was. A greater one may be damage, but may also be the future,
+        // There never was a smaller version. A greater one may be damage, but also a future one
         // whose checksum need not be ours.
         (version, _) if version > VERSION => Err(Damage::Version(version)),
         _ => Err(Damage::Checksum),

@@ -1,8 +1,8 @@
-//! The vote, and what must not be missing from the log: how far entries were durable.
+//! Stores the vote, and the index up to which entries were durable.
 //!
-//! It stands in a file of its own because damage at the end of the log looks like a write that
-//! was interrupted, and is cut off as such. A member that went on from there would break
-//! promises that it has given to others.
+//! The mark has a file of its own because damage at the end of the log looks like an interrupted
+//! write, which is cut off. A member that continued from there would break promises that it has
+//! made to others.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,35 +17,35 @@ use crate::error::Result;
 /// The file's name in the data path.
 pub(crate) const FILE: &str = "durable-mark";
 
-/// Raft's promise to support a leader, or the claim to be one.
+/// A vote: the promise to support a leader, or the claim to be one.
 ///
-/// Ordered as Raft does: a member's vote only ever grows.
+/// Ordered as in Raft: a member's vote only grows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct StoredVote {
     /// The term.
     pub term: u64,
-    /// The member that it went to.
+    /// The candidate.
     pub node_id: u64,
-    /// Whether a quorum agreed.
+    /// Whether a quorum granted it.
     pub committed: bool,
 }
 
-/// What the record says.
+/// The contents of the record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Mark {
     /// The last vote.
     pub(crate) vote: Option<StoredVote>,
-    /// Entries up to this index were durable. They may be more by now, never less.
+    /// Entries up to this index were durable. There may be more by now, never fewer.
     pub(crate) last: Option<u64>,
 }
 
 struct Written {
     mark: Mark,
-    /// A write has failed: what the record says now is one of two things.
+    /// A write has failed, so the file holds either the old or the new contents.
     uncertain: bool,
 }
 
-/// The record and what stands in it.
+/// The record file and its contents.
 pub(crate) struct DurableMark {
     file: RecordFile,
     written: Mutex<Written>,
@@ -84,12 +84,12 @@ impl DurableMark {
         }
     }
 
-    /// Whether the record says less than that entries up to `durable` are durable.
+    /// Whether the record lags behind this durable index.
     pub(crate) fn is_behind(&self, durable: Option<u64>) -> bool {
         self.last.get() < durable
     }
 
-    /// What the record says.
+    /// The contents of the record.
     pub(crate) fn get(&self) -> Mark {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.mark
@@ -108,8 +108,8 @@ impl DurableMark {
         })
     }
 
-    /// Raises the last index to what `durable` says. It is asked while nobody else
-    /// writes, so that a truncation before it cannot be overtaken by an older answer.
+    /// Raises the last index to `durable`, which is called under the lock, so that a truncation
+    /// cannot be overtaken by an older value.
     pub(crate) fn raise(&self, durable: impl FnOnce() -> Option<u64>) -> Result<()> {
         self.update(|mark| {
             let durable = durable();
@@ -119,7 +119,7 @@ impl DurableMark {
         })
     }
 
-    /// Before entries from `from` on are removed.
+    /// Lowers the last index, before entries from `from` on are removed.
     pub(crate) fn lower(&self, from: u64) -> Result<()> {
         self.update(|mark| {
             let shrinks = mark.last.is_some_and(|last| last >= from);
@@ -215,7 +215,7 @@ mod tests {
         let in_the_way = folder.path().join("durable-mark.tmp");
         std::fs::create_dir(&in_the_way).unwrap();
         mark.lower(6).unwrap();
-        // As far as anybody knows it says 9 now.
+        // For all we know the file says 9 now.
         mark.raise(|| Some(9)).unwrap_err();
         assert_eq!(mark.get().last, Some(4));
         mark.lower(6).unwrap_err();

@@ -1,24 +1,24 @@
-//! How the log stands in its files: one record after the other. PURE.
+//! Encodes the log's records. PURE.
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! |---|---|
 //! | 4 | length of kind and contents, big-endian |
-//! | 4 | CRC32 over the record's place, kind and contents |
+//! | 4 | CRC32 over the record's position, kind and contents |
 //! | 1 | kind |
 //! | | contents: a number of 8 bytes where the kind has one, then bytes |
 //!
-//! Where a segment ends there are zeros instead of length and checksum, or nothing.
+//! A segment ends where there are zeros instead of length and checksum, or at the end of the file.
 //!
-//! The checksum covers the place (segment and offset), so that a record that stands in
-//! another's place is recognised.
+//! The checksum covers the position (segment and offset), so that a record found elsewhere is
+//! rejected.
 
-/// Bytes of length and checksum.
+/// The size of length and checksum.
 const PREFIX_BYTES: usize = 8;
 
-/// Bytes of a number.
+/// The size of a number.
 const NUMBER_BYTES: usize = 8;
 
-/// Kind and contents of the longest record.
+/// The largest size of kind and contents.
 const LONGEST: usize = u32::MAX as usize;
 
 const HEAD: u8 = 1;
@@ -27,78 +27,79 @@ const TRUNCATED: u8 = 3;
 const PURGED: u8 = 4;
 const COMMITTED: u8 = 5;
 
-/// What the log says; later records count more than earlier ones.
+/// A record. Later records override earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// Begins a segment, and only there.
+    /// The first record of a segment, and only that.
     Head {
-        /// The segment's.
+        /// The segment's number.
         number: u64,
     },
-    /// An entry of the log.
+    /// A log entry.
     Entry {
         /// Its index.
         index: u64,
-        /// What the caller gave.
+        /// The entry's bytes.
         bytes: &'a [u8],
     },
-    /// The entries from `from` on do not count any more.
+    /// The entries from `from` on are removed.
     Truncated {
-        /// The first of them.
+        /// The first removed index.
         from: u64,
     },
-    /// The entries up to `upto` are not needed any more.
+    /// The entries up to `upto` are purged.
     Purged {
-        /// The last of them.
+        /// The last purged index.
         upto: u64,
-        /// What the caller gave with it.
+        /// The purge point.
         point: &'a [u8],
     },
     /// How far the log is known to be committed.
     Committed(&'a [u8]),
 }
 
-/// The length of the record of an entry of so many bytes.
+/// The length of the record of an entry with this many bytes.
 pub(super) fn entry_length(bytes: usize) -> usize {
     PREFIX_BYTES + 1 + NUMBER_BYTES + bytes
 }
 
-/// Where a record begins.
+/// The position of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     /// The segment's number.
     pub(super) segment: u64,
-    /// In bytes from the segment's beginning.
+    /// The offset in bytes.
     pub(super) offset: u64,
 }
 
-/// Why bytes are no record.
+/// Why bytes are not a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Damage {
-    /// It is longer than what there is.
+    /// It is longer than the bytes that are left.
     #[error("is cut off")]
     Short,
     /// Not what was written.
     #[error("fails its checksum")]
     Checksum,
-    /// It was written so, but not by this code: no end of an interrupted write looks like that.
+    /// Its checksum matches, but this code never wrote it: an interrupted write does not look like
+    /// that.
     #[error("is of an unknown kind")]
     Unknown,
 }
 
 impl<'a> Record<'a> {
-    /// The bytes it takes, with everything.
+    /// The length of the record.
     pub(super) fn length(&self) -> usize {
         let (_, number, bytes) = self.parts();
         PREFIX_BYTES + 1 + number.map_or(0, |_| NUMBER_BYTES) + bytes.len()
     }
 
-    /// Whether its length cannot be written down.
+    /// Whether the record is too long to be encoded.
     pub(super) fn is_too_long(&self) -> bool {
         self.length() - PREFIX_BYTES > LONGEST
     }
 
-    /// Adds it to `buffer`; it will stand at this position. It must not be too long.
+    /// Appends the record to `buffer`, for this position. It must not be too long.
     pub(super) fn write(&self, position: Position, buffer: &mut Vec<u8>) {
         debug_assert!(
             !self.is_too_long(),
@@ -118,8 +119,8 @@ impl<'a> Record<'a> {
         buffer[begin..begin + 4].copy_from_slice(&checksum.to_be_bytes());
     }
 
-    /// The record at the beginning of `stored`, which stands at this position, and its length;
-    /// `None` if the segment ends here.
+    /// Decodes the record at the start of `stored`, which is at this position. Returns it with its
+    /// length, or `None` if the segment ends here.
     pub(super) fn read(
         position: Position,
         stored: &'a [u8],

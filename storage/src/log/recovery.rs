@@ -1,8 +1,8 @@
-//! Opens the files of a log, and what must fit together in them.
+//! Opens a log: replays its segments and checks that they fit together.
 //!
-//! Nothing is taken for granted that was promised before: no segment missing, no hole, no
-//! entry less than the durable mark says. Only the end of the last segment may be torn, by
-//! a crash in the middle of a write; it is cut off, but not before all else was found good.
+//! No segment may be missing, the entries must be contiguous, and they must reach the durable mark.
+//! Only the end of the last segment may be torn, by a crash in the middle of a write. It is cut
+//! off, but only after everything else was found correct.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -18,7 +18,7 @@ use crate::disk::fs::sync_folder;
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 
-/// Reads and checks all segments, one at a time. What is readable then is durable.
+/// Reads and checks all segments, one at a time. What is readable afterwards is durable.
 pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tail)> {
     let data_path = gate.data_path();
     let folder = segment_files::folder_in(data_path);
@@ -66,11 +66,11 @@ pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tai
     Ok((state, segments, tail))
 }
 
-/// Cuts the last segment off behind its last record, and makes it durable: what a killed process
-/// wrote is read back from the page cache.
+/// Cuts the last segment off behind its last record, and syncs it: what a killed process wrote is
+/// read back from the page cache.
 ///
-/// Also if there are only zeros: behind a record that was lost there may be others that were not,
-/// and must never be read behind what is written in its place.
+/// It is cut even if only zeros follow: behind a lost record there may be others that were not
+/// lost, and they must never be read behind what is written in its place.
 fn cut(folder: &Path, number: u64, file: Arc<File>, replayed: Replayed) -> Result<Tail> {
     let path = segment_files::path(folder, number);
     let Replayed { end, left_over, .. } = replayed;

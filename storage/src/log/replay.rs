@@ -1,24 +1,24 @@
-//! Learns from a segment's bytes what the log says. PURE.
+//! Replays a segment's records into the log's state. PURE.
 
 use super::record::{Damage, Position, Record};
 use super::state::{Place, State};
 
-/// What was found in a segment.
+/// The result of replaying a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Replayed {
-    /// Where the last whole record ends, in bytes.
+    /// The end of the last complete record, in bytes.
     pub(super) end: u64,
-    /// What is wrong with what stands behind it; `None` if there are zeros or nothing.
+    /// What is wrong with the bytes behind it; `None` if there are only zeros, or nothing.
     pub(super) behind: Option<Damage>,
-    /// The bytes behind the last record up to the last that is not zero.
+    /// The number of bytes behind the last record, without trailing zeros.
     pub(super) left_over: u64,
 }
 
-/// Reads the segment of that number into `state`, which knows all segments before it.
+/// Replays the segment of that number into `state`, which has replayed all segments before it.
 ///
 /// # Errors
-/// What does not fit, in one clause. A record that does not check out is none: the end of the
-/// last segment may be torn.
+/// What is inconsistent, in one clause. A record that fails its checksum ends the segment: the last
+/// one may have been torn by a crash.
 pub(super) fn replay(state: &mut State, number: u64, stored: &[u8]) -> Result<Replayed, String> {
     let mut end = 0;
     let behind = loop {
@@ -41,7 +41,7 @@ pub(super) fn replay(state: &mut State, number: u64, stored: &[u8]) -> Result<Re
         }
     };
     if end == 0 {
-        // It was durable before the file got its name.
+        // The head was durable before the file got its name.
         return Err("its head is missing".into());
     }
     let zeros = stored[end..].iter().rev().take_while(|byte| **byte == 0);

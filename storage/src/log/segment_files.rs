@@ -1,7 +1,6 @@
-//! The files of the log: their names, and how they come and go.
+//! Creates, lists and removes the log's files.
 //!
-//! A file gets its name when its beginning is durable, so whatever has the name of a segment
-//! has a head.
+//! A file gets its name when its start is durable, so every file with a segment's name has a head.
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Result as IoResult};
@@ -18,12 +17,12 @@ pub(crate) const FOLDER: &str = "log";
 /// The number of a log's first segment.
 const FIRST: u64 = 1;
 
-/// A segment that holds so many bytes gets no more, unless one write alone is longer.
+/// A segment of this size is not extended, except by a single write that is longer.
 pub(super) const SEGMENT_BYTES: u64 = 4 << 20;
 
-/// Files grow in such steps, by zeros that are written: as long as a write stays within them,
-/// syncing it changes no metadata. (Space that was only reserved would have to be marked as
-/// written, each time.)
+/// Files grow by this much, in zeros that are written ahead: while writes stay within them, a sync
+/// changes no metadata. (Reserved but unwritten space would have to be marked as written, each
+/// time.)
 const STEP_BYTES: u64 = 1 << 20;
 
 /// The log's folder in this data path.
@@ -31,12 +30,12 @@ pub(crate) fn folder_in(data_path: &Path) -> PathBuf {
     data_path.join(FOLDER)
 }
 
-/// Where a segment is.
+/// The path of a segment.
 pub(super) fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:016}.log"))
 }
 
-/// Makes the folder and an empty log in it, durably, unless there is one.
+/// Creates the folder and an empty log in it, durably, unless there is one.
 pub(crate) fn create_log(data_path: &Path) -> Result<()> {
     let folder = folder_in(data_path);
     let created = DirBuilder::new().mode(0o700).create(&folder);
@@ -52,7 +51,7 @@ pub(crate) fn create_log(data_path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whether there is a log in this data path, whatever it says.
+/// Whether there is a log in this data path, whatever its contents.
 pub(crate) fn has_log(data_path: &Path) -> Result<bool> {
     Ok(!numbers(&folder_in(data_path))?.is_empty())
 }
@@ -73,8 +72,8 @@ pub(super) fn numbers(folder: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// A new segment with its head and these records, durable when this returns; the file and the
-/// bytes in it.
+/// Creates a segment with its head and these records, durably. Returns the file and the length of
+/// its contents.
 pub(super) fn create(folder: &Path, number: u64, records: &[Record<'_>]) -> Result<(File, u64)> {
     let mut beginning = Vec::new();
     for record in [Record::Head { number }].iter().chain(records) {
@@ -103,7 +102,7 @@ pub(super) fn create(folder: &Path, number: u64, records: &[Record<'_>]) -> Resu
     Ok((file, end))
 }
 
-/// Writes at `offset` and, if that is beyond the file's `length`, zeros behind it.
+/// Writes at `offset` and, if that extends the file, adds zeros behind it.
 pub(super) fn write_padded(
     file: &File,
     bytes: &mut Vec<u8>,
@@ -126,7 +125,7 @@ pub(super) fn write_padded(
 pub(super) fn remove(folder: &Path, number: u64) -> Result<()> {
     let path = path(folder, number);
     std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-    // One by one: should a crash lose some of the removals, there must be no gap.
+    // Synced one by one: if a crash loses some removals, there must be no gap.
     sync_folder(folder)
 }
 
@@ -154,7 +153,7 @@ mod tests {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
         create(folder.path(), 2, &[]).unwrap();
-        // What an interrupted creation left is in nobody's way.
+        // The remains of an interrupted creation do no harm.
         create(folder.path(), 13, &[]).unwrap();
         assert_eq!(numbers(folder.path()).unwrap(), [2, 12, 13]);
         remove(folder.path(), 2).unwrap();

@@ -1,4 +1,5 @@
-//! The segments of an open log: one grows, the others are read until they are removed.
+//! Writes, syncs and reads the segments of an open log: the last one grows, the others are read
+//! until they are removed.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,16 +14,15 @@ use super::segment_files::{self, SEGMENT_BYTES};
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 
-/// All segments. After a write or a sync that failed nothing is written any more: see
-/// [`WriteGate`].
+/// All segments. After a failed write or sync, nothing is written: see [`WriteGate`].
 pub(super) struct Segments {
     gate: WriteGate,
     folder: PathBuf,
     files: Mutex<Files>,
-    /// What is to be synced: the last segment. Those before it were, when they got a successor.
+    /// The last segment, which is to be synced. Earlier ones were synced when they got a successor.
     ///
-    /// Held while it is synced: the kernel reports a failure once, so nobody else may be told
-    /// that a sync went well before the failure has stopped everything.
+    /// Locked during a sync: the kernel reports a failure once, so no other sync may report success
+    /// before the failure has closed the gate.
     syncing: Mutex<Arc<File>>,
     last_sync_micros: AtomicU64,
 }
@@ -57,13 +57,13 @@ impl Files {
     }
 }
 
-/// The end of the log. Who has it may write.
+/// The end of the log. Its holder may write.
 pub(super) struct Tail {
     /// The last segment's number.
     pub(super) number: u64,
-    /// Where the next record goes, in bytes.
+    /// The offset of the next record.
     pub(super) end: u64,
-    /// The bytes of the file; those behind `end` are zeros.
+    /// The length of the file. The bytes behind `end` are zeros.
     pub(super) length: u64,
     /// The last segment.
     pub(super) file: Arc<File>,
@@ -93,9 +93,9 @@ impl Segments {
         }
     }
 
-    /// Writes records at the end, all into one segment; where each of them begins. A new segment
-    /// that is begun for them begins with `kept`: what was said before and must not be forgotten
-    /// with the segments it stands in.
+    /// Writes records at the end, all into one segment. Returns the position of each. If a new
+    /// segment is started for them, it starts with `kept`: facts that must not be lost with earlier
+    /// segments.
     pub(super) fn write(
         &self,
         tail: &mut Tail,
@@ -126,7 +126,7 @@ impl Segments {
             tail.end <= tail.length,
             "the log ends behind the end of its file"
         );
-        // Zeros may follow, up to one step.
+        // Zeros may be added, up to one step.
         let mut buffer = Vec::with_capacity(bytes);
         let mut positions = Vec::with_capacity(records.len());
         for record in records {
@@ -145,9 +145,9 @@ impl Segments {
 
     fn begin_segment(&self, tail: &mut Tail, kept: &[Record<'_>]) -> Result<()> {
         let mut syncing = self.syncing();
-        // Only now: a sync before us may have failed.
+        // Checked under the lock: a sync before this may have failed.
         self.gate.check()?;
-        // What has a successor is whole: only the last segment's end may be torn.
+        // A segment with a successor is complete: only the last one's end may be torn.
         syncing
             .sync_data()
             .map_err(Error::io("sync", &self.path(tail.number)))?;
@@ -169,10 +169,10 @@ impl Segments {
         Ok(())
     }
 
-    /// Makes what was written before this call survive a power failure.
+    /// Makes everything that was written before this call survive a power failure.
     pub(super) fn sync(&self) -> Result<()> {
         let file = self.syncing();
-        // Only now: the one before us may have failed.
+        // Checked under the lock: the sync before this one may have failed.
         self.gate.check()?;
         let started = Instant::now();
         let outcome = file.sync_data().map_err(Error::io("sync", &self.folder));
@@ -181,12 +181,12 @@ impl Segments {
         self.gate.close_if_failed(outcome)
     }
 
-    /// How long the last sync took.
+    /// The duration of the last sync.
     pub(super) fn last_sync_micros(&self) -> u64 {
         self.last_sync_micros.load(Ordering::Relaxed)
     }
 
-    /// Reads so many bytes.
+    /// Reads this many bytes.
     pub(super) fn read(&self, position: Position, bytes: usize) -> Result<Vec<u8>> {
         let path = self.path(position.segment);
         let file = self.files().get(position.segment).cloned();
@@ -204,7 +204,7 @@ impl Segments {
         (oldest.map_or(files.last, |(number, _)| *number), files.last)
     }
 
-    /// Removes the oldest segment. Whoever reads it has it open.
+    /// Removes the oldest segment. Concurrent readers have it open.
     pub(super) fn remove_oldest(&self) -> Result<()> {
         self.gate.check()?;
         let Some((oldest, _)) = self.files().older.pop_first() else {
@@ -214,7 +214,7 @@ impl Segments {
         self.gate.close_if_failed(outcome)
     }
 
-    /// The bytes of all files.
+    /// The size of all files.
     pub(super) fn disk_bytes(&self) -> Result<u64> {
         let (mut files, last) = {
             let files = self.files();
@@ -247,7 +247,7 @@ impl Segments {
 
 #[cfg(test)]
 impl Segments {
-    /// Lets every later sync fail: /dev/null cannot be synced.
+    /// Makes every later sync fail: /dev/null cannot be synced.
     pub(super) fn break_sync(&self) {
         *self.syncing() = Arc::new(File::open("/dev/null").unwrap());
     }

@@ -1,4 +1,4 @@
-//! What the log's handles and its sync thread share.
+//! Holds what the log's handles and its sync thread share.
 
 use std::io::{Error as IoError, ErrorKind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -62,8 +62,9 @@ impl Shared {
         self.live_entries.store(entries, Ordering::Relaxed);
     }
 
-    /// A hole is tolerated here (openraft's own test suite makes some) and refused when the
-    /// log is opened; overwriting is not, since that is what a truncation is for.
+    /// Checks that entries continue the log. A hole is accepted here (openraft's own test suite
+    /// makes some) and refused when the log is opened. Overwriting is not accepted: it takes a
+    /// truncation.
     pub(super) fn check_continues(&self, entries: &[(u64, Vec<u8>)]) -> Result<()> {
         let state = self.state();
         if state.closing {
@@ -84,7 +85,7 @@ impl Shared {
         Error::io("append to", self.gate.data_path())(IoError::new(ErrorKind::InvalidInput, reason))
     }
 
-    /// Writes records at the end; where each of them begins.
+    /// Writes records at the end. Returns the position of each.
     pub(super) fn write(&self, tail: &mut Tail, records: &[Record<'_>]) -> Result<Vec<Position>> {
         let (purged, committed) = {
             let state = self.state();

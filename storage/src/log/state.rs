@@ -1,47 +1,47 @@
-//! What the log's handles and its thread know together. PURE.
+//! Tracks which entries the log has, where they are, and what is durable. PURE.
 
 use std::collections::BTreeMap;
 use std::io::Result as IoResult;
 
 use super::record::{Position, entry_length};
 
-/// Called when an append is durable or failed to be.
+/// Called when an append is durable or could not be made so.
 pub(super) type Done = Box<dyn FnOnce(IoResult<()>) + Send>;
 
-/// Where an entry stands.
+/// The location of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
-    /// Of its record.
+    /// The position of its record.
     pub(super) position: Position,
-    /// Of the entry alone.
+    /// The length of the entry alone.
     pub(super) bytes: usize,
 }
 
 impl Place {
-    /// The bytes of the whole record.
+    /// The length of the whole record.
     pub(super) fn record_bytes(self) -> usize {
         entry_length(self.bytes)
     }
 }
 
-/// Which entries there are, and what the thread has to do.
+/// The entries of the log, and the work for its thread.
 #[derive(Default)]
 pub(super) struct State {
-    /// The live entries, those above the purge point. Higher ones stand further behind.
+    /// The live entries: those above the purge point. A higher index has a later position.
     pub(super) entries: BTreeMap<u64, Place>,
-    /// Sum of their bytes.
+    /// The sum of their lengths.
     pub(super) live_bytes: u64,
     /// The purge point.
     pub(super) purged: Option<(u64, Vec<u8>)>,
     /// How far the log is known to be committed.
     pub(super) committed: Option<Vec<u8>>,
-    /// Counts truncations: what was found out before one is worth nothing after it.
+    /// Counts truncations: what was learned before one does not hold after it.
     pub(super) epoch: u64,
     /// Appends that wait for a sync.
     pub(super) pending: Vec<Done>,
-    /// Up to here the log is durable.
+    /// The durable index: entries up to here survive a crash.
     pub(super) synced: Option<u64>,
-    /// Entries were given up that still count on disk.
+    /// A truncation has been made in memory and is not on disk yet.
     pub(super) truncating: bool,
     /// The thread is to end.
     pub(super) closing: bool,
@@ -71,8 +71,8 @@ impl State {
         self.entries.contains_key(&index)
     }
 
-    /// The first segment that is needed if `last` is the last one: the one that holds the first
-    /// live entry. `None` if no segment may be removed now.
+    /// The first segment that is needed, given the last one: the one with the first live entry.
+    /// `None` if no segment may be removed now.
     pub(super) fn first_needed(&self, last: u64) -> Option<u64> {
         if self.truncating {
             // The truncation record is not on disk yet: removing a segment now could leave a hole.
@@ -84,7 +84,7 @@ impl State {
         Some(needed)
     }
 
-    /// What can be read of `start..end` without a hole: as many as fit into `max_bytes`, but at
+    /// The entries of `start..end` up to the first hole: as many as fit into `max_bytes`, but at
     /// least one if there is one.
     pub(super) fn select(&self, start: u64, end: u64, max_bytes: usize) -> Vec<(u64, Place)> {
         let mut selected: Vec<(u64, Place)> = Vec::new();
@@ -134,7 +134,7 @@ impl State {
         self.synced = self.synced.min(from.checked_sub(1));
     }
 
-    /// Entries up to `end` are durable.
+    /// Raises the durable index.
     pub(super) fn note_synced(&mut self, end: Option<u64>) {
         debug_assert!(
             end <= self.end(),

@@ -1,4 +1,4 @@
-//! The thread behind the log: makes appends durable, advances the mark, removes what is purged.
+//! Runs the log's thread: syncs appends, advances the durable mark, removes purged segments.
 
 use std::io::Error as IoError;
 use std::sync::{Arc, PoisonError};
@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::state::{Done, State};
 use crate::error::{Error, Result};
 
-/// How old the durable mark may get while there is something new.
+/// How far the durable mark may lag behind new entries.
 const MARK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Starts the thread. It ends, with everything synced, after `closing` was set.
@@ -18,7 +18,7 @@ pub(super) fn start(shared: Arc<Shared>) -> Result<JoinHandle<Result<()>>> {
     Builder::new()
         .name("log-sync".into())
         .spawn(move || {
-            // However the thread ends, by panic too: without it nothing becomes durable.
+            // However the thread ends, also by a panic: without it nothing becomes durable.
             let _stop = StopOnDrop(shared.clone());
             Worker::new(shared).run()
         })
@@ -43,7 +43,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-/// What to do next, most urgent first.
+/// The next job, most urgent first.
 enum Job {
     Sync {
         pending: Vec<Done>,
@@ -83,8 +83,8 @@ impl Worker {
                     end,
                 } => self.sync(pending, epoch, end),
                 Job::Mark => {
-                    // Without it the log is as durable as before, only less of a damage would be
-                    // noticed; tried again when it is due again.
+                    // The log is as durable as before; only damage might go unnoticed. Retried when
+                    // the mark is due again.
                     if let Err(error) = self.mark() {
                         tracing::warn!(%error, "the durable mark is not advanced");
                     }
@@ -94,7 +94,7 @@ impl Worker {
                 Job::End => return self.end(),
             };
             if let Err(error) = outcome {
-                // Appends that follow fail with this reason, so nothing goes unnoticed.
+                // Later appends fail with this reason, so the failure does not go unnoticed.
                 tracing::error!(%error, "the log is not written any more");
                 self.shared.gate.close(&error.to_string());
             }
@@ -108,7 +108,7 @@ impl Worker {
             let healthy = self.shared.gate.check().is_ok();
             let mark =
                 (healthy && self.shared.mark.is_behind(state.synced)).then_some(self.mark_due);
-            // The mark goes behind the appends, unless they never leave it a gap.
+            // Appends go first, unless they leave no gap.
             if mark.is_some_and(|due| now >= due + MARK_INTERVAL) {
                 return Job::Mark;
             }
@@ -125,7 +125,7 @@ impl Worker {
             if mark.is_some_and(|due| now >= due) {
                 return Job::Mark;
             }
-            // One segment at a time, so that appends get their turn.
+            // One segment at a time, so that appends are not delayed.
             if healthy && let Some(before) = self.unneeded(&state) {
                 return Job::Sweep { before };
             }
@@ -146,7 +146,7 @@ impl Worker {
         state.first_needed(last).filter(|needed| oldest < *needed)
     }
 
-    /// One sync for all appends that came together.
+    /// Syncs once for all pending appends.
     fn sync(&mut self, pending: Vec<Done>, epoch: u64, end: Option<u64>) -> Result<()> {
         let outcome = self.sync_upto(epoch, end);
         for done in pending {
@@ -161,7 +161,7 @@ impl Worker {
     fn sync_upto(&mut self, epoch: u64, end: Option<u64>) -> Result<()> {
         self.shared.segments.sync()?;
         let mut state = self.shared.state();
-        // After a truncation another entry may stand at that index, not yet synced.
+        // After a truncation, another entry may be at that index, not yet synced.
         if state.epoch == epoch {
             if !self.shared.mark.is_behind(state.synced) {
                 self.mark_due = Instant::now() + MARK_INTERVAL;
@@ -172,7 +172,7 @@ impl Worker {
     }
 
     fn mark(&mut self) -> Result<()> {
-        // Also if it fails: syncs come first.
+        // Also after a failure: syncs come first.
         self.mark_due = Instant::now() + MARK_INTERVAL;
         let shared = &self.shared;
         shared.mark.raise(|| shared.state().synced)
@@ -180,14 +180,14 @@ impl Worker {
 
     fn sweep(&mut self, before: u64) -> Result<()> {
         if before > self.sweep_before {
-            // First of all the purge point must be durable. What made the entries unneeded is.
+            // The purge point must be durable first. What made the entries unneeded is.
             self.shared.segments.sync()?;
             self.sweep_before = before;
         }
         self.shared.segments.remove_oldest()
     }
 
-    /// What is written by now, and the mark that goes with it.
+    /// Syncs what was written, and the mark that goes with it.
     fn end(&mut self) -> Result<()> {
         let (epoch, end) = {
             let state = self.shared.state();
@@ -210,7 +210,7 @@ mod tests {
         let log = store.log();
         let entries = (0..5).map(|index| (index, vec![1]));
         log.append(entries.collect(), |_| {}).unwrap();
-        // What a sync would have seen that begins now, and ends after this:
+        // The view of a sync that starts now and ends after the truncation:
         let epoch = log.shared.state().epoch;
         let end = log.shared.state().end();
         log.truncate(2).unwrap();

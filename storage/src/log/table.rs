@@ -1,4 +1,4 @@
-//! The log's handle: appends, reads, truncates, purges; the vote.
+//! Implements the log's operations: append, read, truncate, purge; and saving the vote.
 
 use std::io::{Error as IoError, Result as IoResult};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::{recovery, sync_thread};
 use crate::disk::write_gate::WriteGate;
 use crate::error::Result;
 
-/// The log of one member. A clone is another handle on the same.
+/// The log of one member. Clones are handles on the same log.
 #[derive(Clone)]
 pub struct LogTable {
     pub(super) shared: Arc<Shared>,
@@ -20,8 +20,8 @@ pub struct LogTable {
 }
 
 impl LogTable {
-    /// Reads and checks the log, and starts its thread. `sync_applied` makes durable what entries
-    /// were applied to: only then may they be purged.
+    /// Reads and checks the log, and starts its thread. `sync_applied` makes the state durable that
+    /// entries were applied to: only then may they be purged.
     pub(crate) fn open(
         gate: &WriteGate,
         mark: DurableMark,
@@ -37,8 +37,8 @@ impl LogTable {
         Ok((log, thread))
     }
 
-    /// Adds entries with ascending indexes behind the last one. They are readable when this
-    /// returns; `done` is called, on another thread, when they are durable or failed to be.
+    /// Appends entries with ascending indexes. They are readable when this returns. `done` is
+    /// called, on another thread, when they are durable or could not be made so.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the entries cannot be written, do not continue the log, or an earlier
@@ -77,8 +77,8 @@ impl LogTable {
         Ok(())
     }
 
-    /// The entries from `start` to before `end`, as many as fit into `max_bytes`, but at least
-    /// one if there is one. Purged ones are left out at the front.
+    /// Reads entries from `start` to before `end`: as many as fit into `max_bytes`, but at least
+    /// one if there is one. Purged entries at the front are skipped.
     ///
     /// # Errors
     /// [`Error::Corrupt`](crate::Error::Corrupt) if an entry is missing or fails its checksum, [`Error::Io`](crate::Error::Io) if
@@ -94,8 +94,8 @@ impl LogTable {
                 return Ok(Vec::new());
             };
             let outcome = shared.read_entries(&selected);
-            // A purge or a truncation may have passed us meanwhile. What is not there
-            // any more is no damage then; what is there may not count any more.
+            // A concurrent purge or truncation may have removed what was selected: then a missing
+            // entry is not damage, and a found one may be obsolete.
             let state = shared.state();
             if state.epoch == epoch && state.is_live(first) {
                 return outcome;
@@ -125,10 +125,10 @@ impl LogTable {
         self.shared.state().last_entry()
     }
 
-    /// Up to where the log was purged, and the `point` that was given then.
+    /// The index up to which the log was purged, and the `point` that was given then.
     ///
     /// # Errors
-    /// None so far; callers should not rely on it.
+    /// Never fails today; callers must not rely on that.
     pub fn purge_point(&self) -> Result<Option<(u64, Vec<u8>)>> {
         Ok(self.shared.state().purged.clone())
     }
@@ -163,18 +163,19 @@ impl LogTable {
         Ok(())
     }
 
-    /// Declares everything up to `upto` unneeded and remembers `point`. Beyond the last entry
-    /// too, as after a snapshot was installed: the log then goes on after `upto`.
+    /// Purges the log up to `upto` and remembers `point`. `upto` may be beyond the last entry, as
+    /// after installing a snapshot: the log then continues after it.
     ///
-    /// What stands in the tables by now is durable when this returns: it is what makes the entries
-    /// unneeded. The purge itself counts at once, and is durable before anything is removed, which
-    /// happens in the background.
+    /// First makes durable what the entries were applied to, since that is what makes them
+    /// unneeded. The purge takes effect at once, and is durable before the thread removes any
+    /// segment.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the point cannot be written.
     pub fn purge(&self, upto: u64, point: &[u8]) -> Result<()> {
         let shared = &*self.shared;
-        // The record may survive without being synced, if only the process is killed.
+        // Before the record is written: it may survive without a sync, if only the process is
+        // killed.
         (self.sync_applied)()?;
         let mut tail = shared.writing();
         if shared.state().purged_index() > Some(upto) {
@@ -188,27 +189,27 @@ impl LogTable {
         Ok(())
     }
 
-    /// Saves the vote; it is durable when this returns.
+    /// Saves the vote. It is durable when this returns.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if it cannot be made durable, or an earlier sync failed.
     pub fn save_vote(&self, vote: StoredVote) -> Result<()> {
         let shared = &*self.shared;
         shared.gate.check()?;
-        // If it failed, whether a restart would find it is unknown.
+        // After a failure it is unknown which vote a restart would find.
         shared.gate.close_if_failed(shared.mark.set_vote(vote))
     }
 
     /// The vote that was saved last.
     ///
     /// # Errors
-    /// None so far; callers should not rely on it.
+    /// Never fails today; callers must not rely on that.
     pub fn vote(&self) -> Result<Option<StoredVote>> {
         Ok(self.shared.mark.get().vote)
     }
 
-    /// Remembers how far the log is known to be committed. Not synced: after a crash
-    /// an older value does as well.
+    /// Saves how far the log is known to be committed. Not synced: after a crash, an older value
+    /// serves as well.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if it cannot be written.
@@ -224,41 +225,41 @@ impl LogTable {
         Ok(())
     }
 
-    /// What [`save_committed`](Self::save_committed) was given last.
+    /// The value that [`save_committed`](Self::save_committed) was given last.
     ///
     /// # Errors
-    /// None so far; callers should not rely on it.
+    /// Never fails today; callers must not rely on that.
     pub fn committed(&self) -> Result<Option<Vec<u8>>> {
         Ok(self.shared.state().committed.clone())
     }
 
-    /// Why nothing is written any more; `None` while all is well.
+    /// Why writes are refused; `None` while they are not.
     pub fn failure(&self) -> Option<String> {
         let writable = self.shared.gate.check();
         writable.err().map(|error| error.to_string())
     }
 
-    /// The bytes of all entries between the purge point and the end.
+    /// The size of all entries between the purge point and the end.
     pub fn live_bytes(&self) -> u64 {
         self.shared.live_bytes()
     }
 
-    /// How many entries there are between the purge point and the end.
+    /// The number of entries between the purge point and the end.
     pub fn live_entries(&self) -> u64 {
         self.shared.live_entries()
     }
 
-    /// How long the last sync took.
+    /// The duration of the last sync.
     pub fn last_sync_micros(&self) -> u64 {
         self.shared.segments.last_sync_micros()
     }
 
-    /// The bytes of the log's files.
+    /// The size of the log's files.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
         self.shared.segments.disk_bytes()
     }
 
-    /// Lets the thread finish what is pending, write the mark and end.
+    /// Makes the thread sync what is pending, write the mark and end.
     pub(crate) fn shut_down(&self) {
         self.shared.state().closing = true;
         self.shared.wake.notify_one();
