@@ -1,4 +1,4 @@
-//! What it costs to write and read the proposals that log entries carry.
+//! Measures encoding and decoding the proposals that log entries carry.
 #![allow(missing_docs)] // criterion's macros make items without
 #![allow(clippy::expect_used)] // a benchmark says what it expects
 

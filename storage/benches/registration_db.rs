@@ -1,4 +1,4 @@
-//! What applying events and asking costs, by the size of the registry.
+//! Measures applying events and querying, by the size of the registry.
 #![allow(missing_docs)] // criterion's macros make items without
 #![allow(clippy::expect_used)] // a benchmark says what it expects
 
@@ -12,10 +12,10 @@ use raftlookupd_storage::registration_db::Lifetimes;
 
 use support::{CHANNELS, claims, producer, registry, topic};
 
-/// Topics of a small, a medium and a large registry.
+/// The topics of a small, a medium and a large registry.
 const SIZES: [usize; 3] = [10, 1_000, 20_000];
 
-/// Topics that one proposal claims.
+/// The number of topics that one proposal claims.
 const NEW: usize = 20;
 
 const LIFETIMES: Lifetimes = Lifetimes {
@@ -29,7 +29,7 @@ fn apply(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements((NEW * CHANNELS) as u64));
     for topics in SIZES {
         let (mut db, mut proposals) = registry(topics);
-        // Both leave the registry as it was: what one claims the other releases.
+        // Together they leave the registry as it was: one releases what the other claims.
         let release = |topic| Event::Release {
             producer: producer(0),
             topic,

@@ -1,7 +1,7 @@
-//! The one place that names bincode: versioned bytes for everything stored or sent.
+//! Encodes everything that is stored or sent, with a version byte in front. The only file that
+//! names bincode.
 //!
-//! The first byte of every value is the version of its format. A reader that meets a
-//! version it does not know says so instead of guessing.
+//! A reader that meets a version that it does not know refuses the value instead of guessing.
 
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 /// The version that [`encode`] writes.
 const VERSION: u8 = 2;
 
-/// A value that takes more than this in memory is refused, so that a forged length cannot ask for
-/// it. The largest honest one is a message with a piece of a snapshot, a few megabytes.
+/// The most memory that a decoded value may take, so that a forged length cannot claim more. The
+/// largest honest value, a message with a piece of a snapshot, has a few megabytes.
 const LARGEST: usize = 64 * 1024 * 1024;
 
-/// The version byte, then the value.
+/// Encodes a value behind its version byte.
 ///
 /// # Errors
 /// [`Error::Encoding`] if the value cannot be represented.
@@ -24,10 +24,10 @@ pub fn encode<T: Serialize>(what: &'static str, value: &T) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same, appended to what is there.
+/// Encodes a value at the end of `bytes`.
 ///
 /// # Errors
-/// As [`encode`]; what was appended by then stays.
+/// As [`encode`]. What was appended before the error stays.
 pub fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, what: &'static str, value: &T) -> Result<()> {
     bytes.push(VERSION);
     bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard()).map_err(
@@ -39,10 +39,10 @@ pub fn encode_onto<T: Serialize>(bytes: &mut Vec<u8>, what: &'static str, value:
     Ok(())
 }
 
-/// Reads back what [`encode`] wrote.
+/// Decodes what [`encode`] wrote.
 ///
 /// # Errors
-/// [`Error::Encoding`] on an unknown version, a damaged value, or bytes left over.
+/// [`Error::Encoding`] for an unknown version, a damaged value, or extra bytes.
 pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T> {
     let refuse = |reason: String| Error::Encoding { what, reason };
     let Some((&version, body)) = bytes.split_first() else {

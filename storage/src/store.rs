@@ -1,16 +1,16 @@
-//! Opens a data path: locks it, checks it, gives out its tables.
+//! Opens a data path: locks it, checks it, and hands out the log and the registry.
 //!
-//! What is in a data path:
+//! Contents of a data path:
 //!
-//! | name | what |
+//! | name | contents |
 //! |---|---|
 //! | `LOCK` | locked while a process uses the path |
-//! | `format` | the version of all that follows, see [`FORMAT`] |
-//! | `durable-mark` | the vote, and what must not be missing from the log |
+//! | `format` | the format version of everything below, see [`FORMAT`] |
+//! | `durable-mark` | the vote, and the index up to which log entries were durable |
 //! | `log/` | the Raft log, in numbered segments |
 //! | `sled/` | the registry |
 //!
-//! Other crates may keep records of their own beside these.
+//! Other crates may keep their own records beside these.
 
 mod layout;
 pub mod registration_store;
@@ -24,10 +24,10 @@ use crate::error::{Error, Result};
 use crate::log::LogTable;
 use registration_store::RegistrationStore;
 
-/// The version of the data path's layout that this code writes, and the newest it reads.
+/// The format version of the data path that this code writes and reads.
 pub const FORMAT: u32 = 4;
 
-/// A data path that this process has to itself.
+/// A data path that this process has opened exclusively.
 pub struct Store {
     data_path: PathBuf,
     gate: WriteGate,
@@ -38,12 +38,12 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the data path, creating it (for its owner only) if it is not there.
+    /// Opens the data path, and creates it, accessible to its owner only, if it does not exist.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process uses it, [`Error::NewerFormat`] if a newer
-    /// raftlookupd wrote it, [`Error::Corrupt`] if what was promised to be there is
-    /// not, [`Error::Io`] if it cannot be created, read or written.
+    /// [`Error::Locked`] if another process uses it, [`Error::NewerFormat`] or
+    /// [`Error::OlderFormat`] if another version wrote it, [`Error::Corrupt`] if something is
+    /// missing or damaged, [`Error::Io`] if it cannot be created, read or written.
     pub fn open(data_path: &Path) -> Result<Store> {
         create_private_folder(data_path)?;
         let gate = WriteGate::new(data_path, layout::lock(data_path)?);
@@ -72,13 +72,13 @@ impl Store {
         self.registrations.clone()
     }
 
-    /// Where all this is.
+    /// The path.
     pub fn data_path(&self) -> &Path {
         &self.data_path
     }
 
-    /// What log and registry take on disk. The log shrinks when it is purged; the registry's files
-    /// never do: freed space is used again.
+    /// The size of log and registry on disk. The log shrinks when it is purged. The registry's
+    /// files never shrink: freed space is reused.
     ///
     /// # Errors
     /// [`Error::Io`] if the files cannot be measured.
@@ -86,8 +86,8 @@ impl Store {
         Ok(self.registrations.disk_bytes()? + self.log.disk_bytes()?)
     }
 
-    /// Makes everything durable and ends the threads. Other handles on the tables can still
-    /// read, but no longer write. The data path is free when the last of them is gone.
+    /// Makes everything durable and ends the threads. Other handles on log and registry can still
+    /// read, but no longer write. The lock is released with the last of them.
     ///
     /// # Errors
     /// [`Error::Io`] if something could not be made durable, now or before.
@@ -115,7 +115,8 @@ impl Store {
         outcome
     }
 
-    /// Purged entries are in the registry, or it cannot be told any more what they were.
+    /// Checks that the registry exists if the log was purged: only the registry has what the purged
+    /// entries did.
     fn check_registry_is_there(&self) -> Result<()> {
         match self.log.purge_point()? {
             Some((upto, _)) if self.registrations.is_empty() => Err(Error::corrupt(

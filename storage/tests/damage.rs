@@ -1,8 +1,8 @@
-//! A damaged store opens with everything in it, or not at all.
+//! Tests that a damaged store opens with everything in it, or not at all.
 //!
-//! The engine by itself opened most damaged files without a word and with rows missing, and to the
-//! log damage at its end looks like a write that was interrupted.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! sled by itself opens most damaged files without an error and with rows missing, and to the log,
+//! damage at its end looks like an interrupted write.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -26,7 +26,7 @@ const VOTE: StoredVote = StoredVote {
     committed: true,
 };
 
-/// Seeds per kind of damage; more of them for a longer look.
+/// The number of seeds per kind of damage; raise it for a longer search.
 fn seeds() -> std::ops::Range<u64> {
     let count = std::env::var("DAMAGE_SEEDS").map_or(6, |seeds| seeds.parse().unwrap());
     0..count
@@ -37,7 +37,7 @@ fn write_good(path: &Path) -> u128 {
     let store = Store::open(path).unwrap();
     let log = store.log();
     let mut feed = Feed::default();
-    // First, so that a lost tail is one of entries.
+    // First, so that a lost suffix consists of entries.
     log.save_vote(VOTE).unwrap();
     for first in (0..=LAST).step_by(10) {
         append(
@@ -57,7 +57,7 @@ fn write_good(path: &Path) -> u128 {
     feed.db.state_hash()
 }
 
-/// Everything, or an error; a panic if something is missing without one.
+/// Reads everything or returns an error; panics if something is missing without one.
 fn read_all(path: &Path, state_hash: u128) -> Result<()> {
     let store = Store::open(path)?;
     let log = store.log();
@@ -75,8 +75,8 @@ fn read_all(path: &Path, state_hash: u128) -> Result<()> {
         ),
         None => (0, 0),
     };
-    // An older registry is Raft's to judge: it knows how its marks and its log belong together.
-    // Ten entries make a batch here.
+    // An older registry is for Raft to judge, which knows how its marks and its log belong
+    // together. Here a batch has ten entries.
     if mark * 10 < purged {
         return Err(Error::Corrupt {
             path: path.to_path_buf(),
@@ -87,13 +87,13 @@ fn read_all(path: &Path, state_hash: u128) -> Result<()> {
     Ok(())
 }
 
-/// Damages copies of a store and reads them; how many were refused.
+/// Damages copies of a store and reads them. Returns how many were refused.
 fn count_refused(name: &str, damage: impl Fn(&Path, &mut Random)) -> usize {
     let folder = tempfile::tempdir().unwrap();
     let good = folder.path().join("good");
     let state_hash = write_good(&good);
-    // On a copy: opening a store writes a summary of it, which the engine trusts and checks
-    // the rest by. Without one it takes the first damage for the end of a crashed log.
+    // On a copy: opening a store writes a summary of it, which sled trusts. Without one, sled takes
+    // the first damage for the end of a crashed log.
     let other = folder.path().join("other");
     copy_folder(&good, &other);
     read_all(&other, state_hash).unwrap();
@@ -102,7 +102,7 @@ fn count_refused(name: &str, damage: impl Fn(&Path, &mut Random)) -> usize {
         let bad: PathBuf = folder.path().join(format!("bad-{seed}"));
         copy_folder(if seed % 2 == 0 { &good } else { &other }, &bad);
         damage(&bad, &mut Random(seed));
-        // Twice: trying to open it must not make it good.
+        // Twice: a failed attempt must not repair it.
         let outcomes = [read_all(&bad, state_hash), read_all(&bad, state_hash)];
         for outcome in &outcomes {
             if let Err(error) = outcome {
@@ -120,10 +120,10 @@ fn count_refused(name: &str, damage: impl Fn(&Path, &mut Random)) -> usize {
     refused
 }
 
-/// Changes the bytes of the engine's main file or of one of the log's.
+/// Changes bytes of sled's main file, or of one of the log's.
 fn change_file(path: &Path, random: &mut Random, change: impl FnOnce(&mut Vec<u8>, &mut Random)) {
     let mut large = files(&path.join("log"));
-    // As often as all of the log's.
+    // As often as all of the log's together.
     large.resize(2 * large.len(), path.join("sled/db"));
     let file = &large[random.below(large.len() as u64) as usize];
     let mut bytes = std::fs::read(file).unwrap();
@@ -131,7 +131,7 @@ fn change_file(path: &Path, random: &mut Random, change: impl FnOnce(&mut Vec<u8
     std::fs::write(file, bytes).unwrap();
 }
 
-/// The files in a folder that are not empty, in order.
+/// The non-empty files in a folder, in order.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(folder).unwrap();
     let mut files: Vec<_> = files

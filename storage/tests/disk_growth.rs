@@ -1,7 +1,7 @@
-//! Churn does not grow the disk: space of what was purged or released is used again.
+//! Tests that churn does not grow the disk: space of purged entries and released rows is reused.
 //!
-//! Two well-known projects left this engine over disk growth.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! Two well-known projects dropped sled over disk growth.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -11,17 +11,17 @@ use std::path::Path;
 use raftlookupd_storage::store::Store;
 use support::{Feed, append, attach, claim, entry, release};
 
-/// Entries that stay in the log.
+/// The number of entries that stay in the log.
 const KEPT: u64 = 100;
 
 const BATCHES_PER_ROUND: u64 = 150;
 
-/// What the registry takes at most is twice what it took after this many rounds.
+/// The registry may take at most twice what it took after this many rounds.
 const WARM_UP_ROUNDS: u64 = 4;
 const ROUNDS: u64 = 20;
 
-/// What the log's files hold at most: what is kept, what stands before it in the same segment,
-/// what is behind it in the next, and a segment that is just being removed.
+/// The most bytes in the log's files: the kept entries, what precedes them in the same segment,
+/// what follows in the next, and a segment that is just being removed.
 const LOG_BYTES: u64 = 3 * (4 << 20) + KEPT * 6000;
 
 #[test]
@@ -52,7 +52,7 @@ fn churn_stays_within_bounds() {
                 .flat_map(|topic| [release(topic), release(&format!("{topic}#ephemeral"))]);
             for events in [claims.collect(), releases.collect()] {
                 feed.apply(&registrations, events);
-                // Otherwise what comes and goes at once would never be written.
+                // Otherwise claims that are released at once would never be written.
                 feed.write(&registrations);
             }
             if next > KEPT && next % 50 == 0 {
@@ -75,7 +75,7 @@ fn churn_stays_within_bounds() {
     store.close().unwrap();
 }
 
-/// The bytes of the files in a folder from which one may be removed at any time.
+/// The size of the files in a folder from which files may be removed concurrently.
 fn size_of(folder: &Path) -> u64 {
     let files = std::fs::read_dir(folder).unwrap();
     files

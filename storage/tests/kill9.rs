@@ -1,8 +1,8 @@
-//! A process that is killed at any moment loses nothing that it has acknowledged.
+//! Tests that a process killed at any moment loses nothing that it has acknowledged.
 //!
-//! The test starts itself again as a child, which writes and says on stdout what was
-//! acknowledged. The parent kills it after so many words, opens the data path and compares.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! The test runs itself as a child, which writes and prints what was acknowledged. The parent kills
+//! it after a number of lines, opens the data path and compares.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -22,7 +22,7 @@ const DATA_PATH: &str = "RAFTLOOKUPD_KILL9_DATA_PATH";
 
 const CYCLES: u64 = 20;
 
-/// Appends that the child has under way at the same time.
+/// The number of appends that the child has in flight.
 const IN_FLIGHT: usize = 4;
 
 #[test]
@@ -49,10 +49,10 @@ fn nothing_acknowledged_is_lost() {
             let word = promised.hear(&line.unwrap());
             heard += u64::from(word != Word::None);
             if heard >= words && (!after_vote || word == Word::Vote) {
-                // SIGKILL. What it said until it died is still in the pipe.
+                // SIGKILL. What it printed before is still in the pipe.
                 child.kill().unwrap();
             } else if word == Word::Vote {
-                // It may be dead by now.
+                // It may have exited already.
                 let _ = stdin.write_all(b"go on\n");
             }
         }
@@ -61,21 +61,21 @@ fn nothing_acknowledged_is_lost() {
         promised.check(folder.path(), cycle);
     }
     assert!(promised.purged > 0 && promised.vote > 0 && promised.committed > 0);
-    // Segments came and went.
+    // Segments were created and removed.
     let first = folder.path().join("log/0000000000000001.log");
     assert!(!first.exists());
 }
 
-/// What a line of the child's is.
+/// The prefix of the child's lines.
 #[derive(PartialEq)]
 enum Word {
-    /// The test harness of the child talks as well.
+    /// The child's test harness prints as well.
     None,
     Vote,
     Other,
 }
 
-/// What the child has said.
+/// What the child has printed.
 #[derive(Default)]
 struct Promised {
     /// One more than the last acknowledged index.
@@ -96,7 +96,7 @@ impl Promised {
         let number: u64 = number.parse().unwrap();
         match word {
             "appended" => self.end = number + 1,
-            // Said before it begins, since it may be killed in the middle.
+            // Printed before it starts, since the child may be killed in the middle.
             "truncating" => self.end = self.end.min(number),
             "voted" => {
                 self.vote = number;
@@ -114,7 +114,7 @@ impl Promised {
         let log = store.log();
         let vote = log.vote().unwrap().map_or(0, |vote| vote.term);
         assert!(vote >= self.vote, "cycle {cycle}: vote {vote}");
-        // Not synced, so a power failure could lose it, but this is none.
+        // Not synced, so a power failure could lose it, but a kill does not.
         let committed = log.committed().unwrap();
         let committed = committed.map_or(0, |bytes| u64::from_be_bytes(bytes.try_into().unwrap()));
         assert!(committed >= self.committed, "cycle {cycle}: {committed}");
@@ -131,7 +131,7 @@ impl Promised {
             "cycle {cycle}: the log ends before {}",
             self.end
         );
-        // The registry may be older than what was said, but not than what the log can repair.
+        // The registry may be older than what was printed, but not older than the log can repair.
         let applied = match store.registrations().load().unwrap() {
             Some(loaded) => u64::from_be_bytes(loaded.mark.try_into().unwrap()),
             None => 0,
@@ -148,7 +148,7 @@ fn child() {
     let Some(path) = std::env::var_os(DATA_PATH) else {
         return;
     };
-    // The harness has begun a line.
+    // The harness has started a line.
     println!();
     let store = Store::open(Path::new(&path)).unwrap();
     let log = store.log();
@@ -166,7 +166,7 @@ fn child() {
     let mut waiting = VecDeque::new();
     loop {
         let length = match random.below(10) {
-            // So that there are several segments.
+            // Large enough for several segments.
             0 => 100_000,
             1 => 5_000,
             _ => 200,
@@ -184,7 +184,7 @@ fn child() {
         if waiting.len() > IN_FLIGHT {
             waiting.pop_front().unwrap().recv().unwrap();
         }
-        // Apply what is acknowledged for sure.
+        // Apply what is certainly acknowledged.
         while feed.applied + (waiting.len() as u64) < next {
             let topic = format!("topic-{}", feed.applied % 50);
             let events = match feed.applied % 3 {
@@ -202,7 +202,7 @@ fn child() {
                     node_id: 1,
                     committed: false,
                 };
-                // Nothing under way: the vote must be durable by itself.
+                // Nothing is in flight: the vote must be durable by itself.
                 for outcome in waiting.drain(..) {
                     outcome.recv().unwrap();
                 }
@@ -221,7 +221,7 @@ fn child() {
                 println!("> committed {}", feed.applied);
             }
             2 | 3 if feed.applied < next => {
-                // Only what is not applied: as Raft does with what is not committed.
+                // Only what is not applied, as Raft does with uncommitted entries.
                 for outcome in waiting.drain(..) {
                     outcome.recv().unwrap();
                 }

@@ -1,5 +1,5 @@
-//! The log's files: what a crash may leave, what damage may not, and when they come and go.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! Tests the log's files: remains of crashes are accepted, damage is refused, segments come and go.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -12,7 +12,7 @@ use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::store::Store;
 use support::{Feed, Random, append, attach, copy_alive, copy_folder, entry};
 
-/// One more than this in a segment would make it longer than 4 MiB.
+/// One more entry than this would make a segment longer than 4 MiB.
 const LARGE: usize = 1_000_000;
 const LARGE_IN_SEGMENT: u64 = 4;
 
@@ -22,7 +22,7 @@ fn open(path: &Path) -> (Store, LogTable) {
     (store, log)
 }
 
-/// A log is purged only behind a registry, so there must be one.
+/// Opens a store with a registry: a purged log is refused without one.
 fn some_registry(store: &Store) {
     let mut feed = Feed::default();
     feed.apply(&store.registrations(), vec![attach()]);
@@ -46,7 +46,7 @@ fn change(path: &Path, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
     std::fs::write(file, stored).unwrap();
 }
 
-/// Where the first segment's records end; the last one must not end in zeros.
+/// The end of the first segment's records. The last one must not end in zeros.
 fn end_of_records(path: &Path) -> usize {
     let stored = std::fs::read(segment(path, 1)).unwrap();
     1 + stored.iter().rposition(|byte| *byte != 0).unwrap()
@@ -68,8 +68,8 @@ fn refusal(path: &Path) -> String {
     text
 }
 
-/// What a process that is killed after these small entries leaves, and where the records of each
-/// end. The durable mark says nothing of them yet.
+/// Leaves what a killed process leaves after these small entries. Returns the end of each record.
+/// The durable mark does not cover them yet.
 fn killed_after(path: &Path, entries: &[(u64, Vec<u8>)]) -> Vec<usize> {
     let alive = path.with_extension("alive");
     let (_store, log) = open(&alive);
@@ -133,7 +133,7 @@ fn what_stands_behind_a_lost_record_never_comes_back() {
     assert_eq!(indexes(&log), [0, 1]);
     let length = segment(&path, 1).metadata().unwrap().len();
     assert_eq!(length, ends[2] as u64);
-    // The same bytes in the same place.
+    // The same bytes at the same position.
     append(&log, vec![small(2)]);
     store.close().unwrap();
     drop(log);
@@ -236,7 +236,7 @@ fn missing_and_damaged_segments_are_refused() {
         let bad = folder.path().join("bad");
         copy_folder(&good, &bad);
         damage(&bad);
-        // Twice: trying to open it must not make it good.
+        // Twice: a failed attempt must not repair it.
         for _ in 0..2 {
             let text = refusal(&bad);
             assert!(text.ends_with(expected), "{text}");
@@ -270,7 +270,7 @@ fn what_is_still_needed_outlives_the_segments_it_was_written_in() {
     some_registry(&store);
     append(&log, (0..10).map(|index| entry(index, 100)).collect());
     log.save_committed(b"committed").unwrap();
-    // Beyond the end, as by an installed snapshot.
+    // Beyond the end, as after installing a snapshot.
     log.purge(1000, b"point").unwrap();
     for index in 1001..1021 {
         append(&log, vec![entry(index, LARGE)]);
@@ -300,7 +300,7 @@ fn what_is_still_needed_outlives_the_segments_it_was_written_in() {
     assert_eq!(indexes(&open(&path).1), [1021]);
 }
 
-/// Truncated entries stand in older segments than the truncation; none of them may come back.
+/// Truncated entries are in older segments than the truncation. None of them may come back.
 #[test]
 fn segments_of_truncated_entries_are_removed_with_the_others() {
     let folder = tempfile::tempdir().unwrap();
@@ -422,7 +422,7 @@ fn any_sequence_of_changes_gives_what_a_simple_model_gives() {
                     log.truncate(from).unwrap();
                 }
                 8 | 9 => {
-                    // Now and then beyond the end.
+                    // Sometimes beyond the end.
                     let upto = (next + 1).saturating_sub(random.below(20));
                     let point = random.next().to_be_bytes();
                     model.purge(upto, &point);
@@ -439,7 +439,7 @@ fn any_sequence_of_changes_gives_what_a_simple_model_gives() {
                         store.close().unwrap();
                         (store, log) = open(folder.path());
                     } else {
-                        // As if it had been killed.
+                        // As if the process had been killed.
                         let copy = tempfile::tempdir().unwrap();
                         copy_alive(folder.path(), &copy.path().join("data"));
                         let (_killed, log_of_killed) = open(&copy.path().join("data"));

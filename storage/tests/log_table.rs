@@ -1,5 +1,5 @@
-//! The log as its users see it, across restarts.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! Tests the log through its public interface, across restarts.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -29,7 +29,7 @@ fn indexes(log: &LogTable, start: u64, end: u64, max_bytes: usize) -> Vec<u64> {
     found.into_iter().map(|entry| entry.0).collect()
 }
 
-/// A log is purged only behind a registry, so there must be one.
+/// Opens a store with a registry: a purged log is refused without one.
 fn some_registry(store: &Store) {
     let mut feed = Feed::default();
     feed.apply(&store.registrations(), vec![attach()]);
@@ -148,13 +148,13 @@ fn what_is_purged_is_never_read_again() {
         assert_eq!(log.read(10, 60, usize::MAX).unwrap(), []);
         assert_eq!(log.purge_point().unwrap(), Some((59, b"point 59".to_vec())));
         assert_eq!((log.live_entries(), log.live_bytes()), (40, 4000));
-        // Older points change nothing.
+        // Older purge points change nothing.
         log.purge(12, b"point 12").unwrap();
     }
     store.close().unwrap();
     drop(log);
 
-    // Deleting was interrupted at some place and goes on.
+    // The removal was interrupted somewhere and continues.
     let (store, log) = open(folder.path());
     assert_eq!(indexes(&log, 0, 63, usize::MAX), [60, 61, 62]);
     assert_eq!(log.purge_point().unwrap(), Some((59, b"point 59".to_vec())));

@@ -1,4 +1,4 @@
-//! The rules of the registry, each as a short story.
+//! Tests the registry's rules, each as a short story.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects
 
 use std::collections::BTreeMap;
@@ -80,7 +80,7 @@ impl Story {
         assert_eq!(loaded.totals(), self.db.totals());
     }
 
-    /// One event; panics if it is refused.
+    /// Applies one event, which must not be refused.
     fn event(&mut self, member: MemberId, event: Event) {
         let result = self.apply(member, vec![event]);
         assert_eq!(result, BatchResult::Applied { refused: vec![] });
@@ -119,7 +119,7 @@ impl Story {
         self.event(member, Event::Detach { producer, at });
     }
 
-    /// The member begins a new incarnation, with an empty batch.
+    /// Starts a new incarnation of the member, with an empty batch.
     fn restart(&mut self, member: MemberId) {
         let (incarnation, sequence) = self.sequences.entry(member).or_insert((1, 0));
         (*incarnation, *sequence) = (*incarnation + 1, 0);
@@ -389,7 +389,7 @@ fn what_the_leader_noticed_comes_after_the_batches() {
     let results = story.propose(&proposal);
     assert_eq!(results.len(), 1, "nobody waits for the leader's own");
     assert!(story.db.member(1).unwrap().away.is_some());
-    // Repeated, the batch does not count, nor end anything.
+    // A repeated batch has no effect, so it does not end the absence either.
     story.propose(&proposal);
     assert!(story.db.member(1).unwrap().away.is_some());
     story.apply(1, Vec::new());
@@ -424,7 +424,7 @@ fn a_member_that_is_away_is_hidden_when_it_is_away_for_too_long() {
     let last = since + LIFETIMES.away;
     assert_eq!(story.producers_at("orders", last).unwrap(), ["h1"]);
     assert!(story.producers_at("orders", last + 1).unwrap().is_empty());
-    // Recorded again, it counts from the first time.
+    // Recorded again, it counts from the first start.
     story.now += 10_000;
     story.away(1, since);
     assert!(story.producers_at("orders", last + 1).unwrap().is_empty());
@@ -447,7 +447,7 @@ fn what_is_given_up_at_a_present_member_goes_at_an_away_one() {
     story.release(1, "h1", "orders", None);
     assert!(!story.is_recorded(2, "h1", "orders", None));
     assert_eq!(story.producers("orders").unwrap(), ["h2"]);
-    // Also by a session that never had it.
+    // Also by a session that never claimed it.
     let matters = |story: &Story| {
         story
             .db
@@ -509,7 +509,7 @@ fn a_release_of_long_ago_says_nothing_about_a_member_that_lived_on() {
     story.away(2, story.now - 3_000);
     story.expire_all();
     assert_eq!(story.producers("orders").unwrap(), ["h1"]);
-    // Claimed again, it is forgotten.
+    // Claiming the name again forgets its release.
     story.apply(2, Vec::new());
     story.claim(1, "h1", "orders", None);
     story.away(2, 0);
@@ -602,7 +602,7 @@ fn a_crash_loop_keeps_no_ghosts() {
     };
     assert_eq!(abandoned(&story, 51, first_start - 1), 0);
     assert_eq!(abandoned(&story, 51, first_start), 1);
-    // One that came back in between counts from the start after that.
+    // An attachment recorded in between counts from the start after that.
     story.attach(1, "late");
     story.now += 1_000;
     story.restart(1);
@@ -817,7 +817,7 @@ fn numbers_are_reused() {
     assert_eq!(only_the_member_row_is_left, 1);
 }
 
-/// An nsqd that claims so many names.
+/// An nsqd with this many claims.
 fn story_of_a_large_nsqd(claims: Vec<Event>) -> Story {
     let mut story = Story::default();
     story.attach(1, "h1");
@@ -838,7 +838,7 @@ fn channels_of(host: &str, count: usize, suffix: &str) -> Vec<Event> {
     (0..count).map(claim).collect()
 }
 
-/// The steps of one event, and what they would write.
+/// The steps of one event, and what they write.
 fn steps_of(story: &mut Story, event: Event) -> (usize, usize) {
     let batch = story.batch(1, vec![event]);
     let proposal = Proposal {

@@ -1,5 +1,5 @@
-//! Random events against a naive model: the registry must list what the model lists, be what a
-//! restart would load, and not care about repeated or late batches.
+//! Compares the registry with a naive model under random events: it must list the same, equal what
+//! a restart would load, and ignore repeated and late batches.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test says what it expects
 
 #[allow(unreachable_pub)] // the module is this test's own
@@ -13,7 +13,7 @@ use raftlookupd_storage::event::Proposal;
 use raftlookupd_storage::registration_db::{Name, RegistrationDb};
 use raftlookupd_storage::rows::row_hash;
 
-/// The registry is what its rows say.
+/// The registry equals what its rows describe.
 fn assert_rows(db: &RegistrationDb) {
     let rows: BTreeMap<Vec<u8>, Vec<u8>> = db
         .rows()
@@ -145,7 +145,7 @@ proptest! {
         for proposal in &proposals {
             once.apply(proposal).unwrap();
         }
-        // The same, with batches that come again, at once or later.
+        // The same, with batches repeated at once or later.
         let mut again = RegistrationDb::new();
         for (position, proposal) in proposals.iter().enumerate() {
             again.apply(proposal).unwrap();

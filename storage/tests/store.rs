@@ -1,5 +1,5 @@
-//! Opening a data path: what is refused, and with which words.
-// A test says what it expects by unwrapping; the exemption for tests ends at helpers.
+//! Tests opening a data path: what is refused, and with which message.
+// Tests unwrap what they expect; clippy's exemption for tests does not cover helpers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
@@ -58,7 +58,7 @@ fn a_second_process_is_refused() {
     let error = Store::open(folder.path()).err().unwrap();
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
     assert!(error.to_string().ends_with("is in use by another process"));
-    // A handle that outlives the store still keeps others out.
+    // A handle that outlives the store still holds the lock.
     let log = store.log();
     drop(store);
     assert!(matches!(
@@ -119,7 +119,7 @@ fn missing_files_are_refused() {
         std::fs::remove_file(&missing)
             .or_else(|_| std::fs::remove_dir_all(&missing))
             .unwrap();
-        // Again, since the first attempt must not make it good.
+        // Twice: a failed attempt must not repair it.
         for _ in 0..2 {
             let text = refusal(&bad);
             assert!(text.ends_with(expected), "{text}");
@@ -139,7 +139,7 @@ fn an_interrupted_creation_is_repeated() {
         }
     };
     drop(Store::open(folder.path()).unwrap());
-    // In the order in which they are made, from the end.
+    // In the order of creation, from the end.
     for interrupted in [
         &["sled"][..],
         &["sled", "log/0000000000000001.log"],

@@ -1,4 +1,4 @@
-//! What several benchmarks need: a registry of some size, and proposals for it.
+//! Helps several benchmarks: a registry of a given size, and proposals for it.
 // Each benchmark is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
@@ -6,13 +6,13 @@ use raftlookupd_storage::event::{Event, MemberBatch, Proposal};
 use raftlookupd_storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 
-/// nsqds, all attached to the only member.
+/// The number of nsqds, all attached to the only member.
 pub const NSQDS: u64 = 10;
 
-/// Channels of each topic.
+/// The number of channels of each topic.
 pub const CHANNELS: usize = 5;
 
-/// Proposals of one member, numbered as it would.
+/// One member's proposals, numbered in sequence.
 #[derive(Default)]
 pub struct Proposals {
     sequence: u64,
@@ -73,7 +73,7 @@ pub fn claims(nsqd: u64, topics: std::ops::Range<usize>) -> Vec<Event> {
     channels.map(claim).collect()
 }
 
-/// A registry in which every nsqd has all topics, and what feeds it further.
+/// A registry in which every nsqd claims all topics, and its next proposals.
 pub fn registry(topics: usize) -> (RegistrationDb, Proposals) {
     let (mut db, mut proposals) = (RegistrationDb::new(), Proposals::default());
     for nsqd in 0..NSQDS {

@@ -1,4 +1,4 @@
-//! The files of a data path beside the tables, and which of them must be there together.
+//! Checks which files of a data path must be there together, and creates a new data path.
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::log::segment_files::{FOLDER as LOG, create_log, has_log};
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "format";
 
-/// The lock is held until the file is dropped, however the process ends.
+/// Locks the data path, until the file is dropped or the process ends.
 pub(super) fn lock(data_path: &Path) -> Result<File> {
     let path = data_path.join(LOCK_FILE);
     let file = File::options()
@@ -31,15 +31,15 @@ pub(super) fn lock(data_path: &Path) -> Result<File> {
     }
 }
 
-/// The durable mark of a data path that is whole or new.
+/// Returns the durable mark of a data path that is complete or new.
 ///
-/// A new one gets its mark first, then its format, its log, its tables, so whatever is missing
-/// later was there before.
+/// A new data path gets its mark first, then its format, log and tables. So a file that is missing
+/// while a later one exists was lost.
 pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
     let format = RecordFile::new(data_path.join(FORMAT_FILE));
     let found = format.load()?;
     if let Some(found) = &found {
-        // Before anything else is read: a newer format may have a newer mark.
+        // Before anything else is read: a newer format may have another mark.
         check_format(data_path, found)?;
     }
     let missing = |name| Err(Error::corrupt(data_path, format!("`{name}` is missing")));

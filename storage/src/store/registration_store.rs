@@ -1,15 +1,14 @@
-//! The registry on disk, written behind, in a table per *generation*.
+//! Stores the registry on disk, written behind, with one table per *generation*.
 //!
-//! A topic with all that belongs to it is one value (`topic_pieces`); the other rows are values of
-//! their own. What an event changed is written later, in one batch with what others changed and
-//! with the head row: how far was applied, and the state hash that results. Until then it is only
-//! remembered which topics and rows that is (`unwritten`). Installing a snapshot writes a new
-//! generation beside the current one and then, in one write, makes it the current one. So a crash
-//! finds the old registry or the new one, never half of either.
+//! A topic with everything that belongs to it is one value (`topic_pieces`); the other rows are
+//! values of their own. Changes are not written at once: they are remembered (`unwritten`) and
+//! later written in one batch, together with the head row, which says how far the log was applied
+//! and which state hash resulted. Installing a snapshot writes a new generation beside the current
+//! one and then makes it current with a single write. So a crash leaves the old registry or the new
+//! one, never a part of either.
 //!
-//! Nothing here is synced except where it says so: the log replays what is missing. So what the
-//! log may purge has to be written first ([`RegistrationStore::write`]); it deletes nothing before
-//! a sync.
+//! Writes are not synced unless a function says so: what a crash loses is replayed from the log. So
+//! whatever the log is to purge must be written ([`RegistrationStore::write`]) and synced first.
 
 mod generation;
 mod sled_engine;
@@ -31,22 +30,22 @@ use sweeper::Sweeper;
 use topic_pieces::Assembly;
 use unwritten::{Since, Taken, Unwritten};
 
-/// The folder of the tables in the data path.
+/// The tables' folder in the data path.
 pub(crate) const FOLDER: &str = sled_engine::FOLDER;
 
-/// Which generation counts.
+/// The key of the current generation's number.
 const CURRENT_KEY: &[u8] = b"generation";
 
 const SNAPSHOT_KEY: &[u8] = b"snapshot";
 
-/// The registry on disk. A clone is another handle on the same.
+/// The registry on disk. Clones are handles on the same registry.
 #[derive(Clone)]
 pub struct RegistrationStore(Arc<Inner>);
 
 struct Inner {
     engine: Engine,
     meta: Table,
-    /// Held while something is noted or written.
+    /// Locked while changes are noted or written.
     current: Mutex<Current>,
     sweeper: Sweeper,
 }
@@ -54,16 +53,16 @@ struct Inner {
 struct Current {
     generation: Option<Generation>,
     unwritten: Unwritten,
-    /// Whether generations may be lying about that nobody needs.
+    /// Whether obsolete generations may exist.
     sweep: bool,
 }
 
-/// A registry as it was read from disk.
+/// A registry that was loaded from disk.
 #[derive(Debug)]
 pub struct Loaded {
     /// The registry.
     pub db: RegistrationDb,
-    /// The mark that came with the last [`apply`](RegistrationStore::apply) or
+    /// The mark that was written with it: see [`apply`](RegistrationStore::apply) and
     /// [`install`](RegistrationStore::install).
     pub mark: Vec<u8>,
 }
@@ -84,8 +83,8 @@ impl RegistrationStore {
             Ok(RegistrationStore(Arc::new(Inner {
                 engine,
                 meta,
-                // Not swept before the first write: until then someone may still
-                // find that the store is damaged, and nothing is deleted then.
+                // Swept after the first write, not before: until then the store may turn out to be
+                // damaged, and then nothing is deleted.
                 current: Mutex::new(Current {
                     generation,
                     unwritten: Unwritten::default(),
@@ -96,12 +95,12 @@ impl RegistrationStore {
         })
     }
 
-    /// Whether nothing was applied yet.
+    /// Whether nothing was ever written.
     pub(crate) fn is_empty(&self) -> bool {
         self.0.current().generation.is_none()
     }
 
-    /// The registry and its mark; `None` if nothing was applied yet.
+    /// Loads the registry and its mark; `None` if nothing was ever written.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if rows are missing or changed, [`Error::Io`] if reading fails.
@@ -142,11 +141,11 @@ impl RegistrationStore {
         })
     }
 
-    /// Takes note of what changed in this registry, which has applied the log up to where the
-    /// mark says. They come to disk with the mark, now or later.
+    /// Notes the changes in this registry, which has applied the log up to `mark`. They are written
+    /// together with the mark, now or later.
     ///
     /// # Errors
-    /// [`Error::Io`] if what waited cannot be written; the member must stop then.
+    /// [`Error::Io`] if the changes cannot be written. The member must stop then.
     pub fn apply(
         &self,
         db: &RegistrationDb,
@@ -161,8 +160,8 @@ impl RegistrationStore {
         }
     }
 
-    /// Writes what waits; this is the registry that [`apply`](Self::apply) was last called with,
-    /// and nothing has changed in it since. Not synced.
+    /// Writes the changes that were noted. `db` is the registry that [`apply`](Self::apply) was
+    /// last called with, unchanged since. Not synced.
     ///
     /// # Errors
     /// As [`apply`](Self::apply).
@@ -173,7 +172,7 @@ impl RegistrationStore {
     /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be written; which of the two a restart finds is unknown then.
+    /// [`Error::Io`] if it cannot be written. It is then unknown which of the two a restart finds.
     pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
         let inner = &*self.0;
         let mut current = inner.current();
@@ -188,7 +187,7 @@ impl RegistrationStore {
         Ok(())
     }
 
-    /// Remembers, durably, what the last snapshot was; everything written so far is durable
+    /// Saves a description of the last snapshot, durably. Everything written before is durable
     /// then, too.
     ///
     /// # Errors
@@ -199,7 +198,7 @@ impl RegistrationStore {
         self.0.engine.sync()
     }
 
-    /// What [`set_snapshot_mark`](Self::set_snapshot_mark) was given last.
+    /// The value that [`set_snapshot_mark`](Self::set_snapshot_mark) was given last.
     ///
     /// # Errors
     /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
@@ -207,7 +206,7 @@ impl RegistrationStore {
         read_sealed(self.0.data_path(), &self.0.meta, SNAPSHOT_KEY)
     }
 
-    /// Makes what was written so far survive a power failure.
+    /// Makes everything that was written survive a power failure.
     pub(crate) fn sync(&self) -> Result<()> {
         self.0.engine.sync()
     }
@@ -217,7 +216,7 @@ impl RegistrationStore {
         self.0.engine.size_on_disk()
     }
 
-    /// Ends the deletion of old generations; it goes on when the store is opened again.
+    /// Stops deleting old generations. It continues when the store is opened again.
     pub(crate) fn shut_down(&self) {
         self.0.sweeper.stop();
     }
@@ -232,8 +231,8 @@ impl Inner {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was taken and not written is in no table and not waiting either: after a failure
-    /// nothing may be written any more.
+    /// Changes that were taken and could not be written are lost from memory, so a failure must
+    /// stop all writes.
     fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
         let outcome = self.write_taken(current, db);
         self.engine.gate().close_if_failed(outcome)?;
@@ -272,7 +271,7 @@ impl Inner {
             None => {
                 let first = Generation::create(&self.engine)?;
                 first.rows.batch(batch)?;
-                // Second: what is the current generation must have its head.
+                // Second: the current generation must have a head.
                 self.set_current(current, first)?;
             }
         }
@@ -293,7 +292,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Has all other generations deleted, in the background.
+    /// Deletes all other generations in the background.
     fn sweep_once(&self, current: &mut Current) {
         if !std::mem::take(&mut current.sweep) {
             return;
@@ -302,13 +301,13 @@ impl Inner {
         let mut names = self.engine.table_names();
         names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
         if let Err(error) = self.sweeper.sweep(&self.engine, names) {
-            // They are only in the way.
+            // They only take space.
             tracing::warn!(%error, "old rows of the registry stay until the next start");
         }
     }
 }
 
-/// What a registry is encoded in is checked on its own only when it is loaded.
+/// Encoding errors found while loading the registry mean that the store is damaged.
 fn in_registry(data_path: &Path, error: Error) -> Error {
     match error {
         Error::Encoding { .. } => Error::corrupt(data_path, error.to_string()),

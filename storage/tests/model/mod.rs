@@ -1,4 +1,4 @@
-//! The rules once more, in sets and by scanning everything.
+//! Models the registry's rules naively: sets, scanned in full.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ pub const CHANNELS: [&str; 3] = ["a", "b", "c#ephemeral"];
 const MEMBERS: [MemberId; 3] = [1, 2, 3];
 const HOSTS: [&str; 3] = ["h1", "h2", "h3"];
 
-/// Between two steps.
+/// The time between two steps.
 const STEP: u64 = 1_000;
 
-/// As long as a restart that nobody noticed may take, and the difference between clocks.
+/// The time in which a restart goes unnoticed, and the tolerance between clocks.
 const UNNOTICED: u64 = 4_000;
 const CLOCKS_DIFFER: u64 = 500;
 
@@ -26,7 +26,7 @@ pub const LIFETIMES: Lifetimes = Lifetimes {
     away: u64::MAX,
 };
 
-/// What can happen, by small numbers that pick names: (member, host, topic, channel).
+/// A step. Small numbers select names: (member, host, topic, channel).
 #[derive(Debug, Clone)]
 pub enum Step {
     Attach(usize, usize),
@@ -84,15 +84,15 @@ pub struct Attachment {
 
 #[derive(Debug, Default)]
 struct Member {
-    /// Of the process, which may not have proposed anything yet.
+    /// The process's incarnation, which may not have proposed yet.
     incarnation: u64,
     sequence: u64,
-    /// The newest one that has proposed.
+    /// The newest incarnation that has proposed.
     recorded: u64,
-    /// Since when nobody has heard it.
+    /// When it was last heard, while it is away.
     away: Option<u64>,
     removed: bool,
-    /// Incarnation, and when the one before was last heard.
+    /// Incarnations, each with when its predecessor was last heard.
     starts: Vec<(u64, u64)>,
 }
 
@@ -108,7 +108,7 @@ pub struct Model {
 }
 
 impl Model {
-    /// What is proposed, after doing to the model what it should do to the registry.
+    /// Applies a step to the model. Returns the proposal for the registry.
     pub fn step(&mut self, step: &Step) -> Option<Proposal> {
         self.now += STEP;
         let topic = |t: &usize| TOPICS[*t].to_string();
@@ -258,7 +258,7 @@ impl Model {
         }
     }
 
-    /// One event in a batch of a member. One of a removed member changes nothing.
+    /// Proposes one event in a member's batch. A removed member proposes nothing.
     fn batch(
         &mut self,
         m: usize,
@@ -304,7 +304,7 @@ impl Model {
         if !self.holders(host, topic, channel).is_empty() {
             self.released.insert(key.clone(), self.now);
         }
-        // What was named counts as touched even if it was not held, as upstream.
+        // As upstream, a name in a release is affected even if it was not claimed.
         self.drop_ephemeral(&BTreeSet::from([(key.1, key.2)]));
     }
 
@@ -336,8 +336,8 @@ impl Model {
         self.forget_released();
     }
 
-    /// Ephemeral names among the touched ones that nobody claims any longer go; a topic with all
-    /// that is below it.
+    /// Removes ephemeral names, among the affected ones, that have no claims; a topic with
+    /// everything below it.
     fn drop_ephemeral(&mut self, touched: &BTreeSet<Listed>) {
         for (topic, channel) in touched {
             let name = channel.as_ref().unwrap_or(topic);
@@ -363,7 +363,7 @@ impl Model {
         self.forget_released();
     }
 
-    /// A released name is remembered for as long as somebody holds it.
+    /// A released name is remembered while an attachment claims it.
     fn forget_released(&mut self) {
         let claims = &self.claims;
         self.released.retain(|(host, topic, channel), _| {

@@ -1,4 +1,4 @@
-//! What several test files need: entries, proposals, a small random generator.
+//! Helps several test files: entries, proposals, a small random generator.
 // Each test file is a crate of its own and uses a part of this.
 #![allow(dead_code, unreachable_pub)]
 
@@ -11,7 +11,7 @@ use raftlookupd_storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
 
-/// Appends and waits until it is durable.
+/// Appends, and waits until the entries are durable.
 pub fn append(log: &LogTable, entries: Vec<(u64, Vec<u8>)>) {
     let (done, outcome) = mpsc::channel();
     log.append(entries, move |result| done.send(result).unwrap())
@@ -19,7 +19,7 @@ pub fn append(log: &LogTable, entries: Vec<(u64, Vec<u8>)>) {
     outcome.recv().unwrap().unwrap();
 }
 
-/// An entry that can be told from any other.
+/// An entry that differs from all others.
 pub fn entry(index: u64, length: usize) -> (u64, Vec<u8>) {
     let mut bytes = index.to_be_bytes().to_vec();
     let mut random = Random(index);
@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// A registry and what feeds it: one member, one nsqd.
+/// A registry and its next events: one member, one nsqd.
 #[derive(Default)]
 pub struct Feed {
     pub db: RegistrationDb,
@@ -55,13 +55,13 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Goes on from a registry that was loaded.
+    /// Continues a registry that was loaded.
     pub fn from(db: RegistrationDb, mark: &[u8]) -> Feed {
         let applied = u64::from_be_bytes(mark.try_into().unwrap());
         Feed { db, applied }
     }
 
-    /// Applies events as the next batch, in memory and on disk, with the batch's number as mark.
+    /// Applies events as the next batch, in memory and on disk; the mark is the batch's number.
     pub fn apply(&mut self, store: &RegistrationStore, events: Vec<Event>) {
         self.applied += 1;
         let proposal = Proposal {
@@ -80,7 +80,7 @@ impl Feed {
             .unwrap();
     }
 
-    /// Has everything applied so far in the tables.
+    /// Writes everything applied so far to the tables.
     pub fn write(&self, store: &RegistrationStore) {
         store.write(&self.db).unwrap();
     }
@@ -123,13 +123,13 @@ pub fn release(topic: &str) -> Event {
     }
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder and its contents.
 pub fn copy_folder(from: &Path, to: &Path) {
     try_copy_folder(from, to).unwrap();
 }
 
-/// Copies the data path of an open store in which nobody writes: what is there if it is killed
-/// now. In the background files may still be removed or replaced.
+/// Copies the data path of an open store that is not being written to: what a kill would leave now.
+/// Files may still be removed or replaced in the background.
 pub fn copy_alive(from: &Path, to: &Path) {
     while try_copy_folder(from, to).is_err() {
         std::fs::remove_dir_all(to).unwrap();

@@ -1,4 +1,4 @@
-//! What only this module can bring about: a disk that refuses, a step that is not taken.
+//! Tests failures that only this module can inject: a failing disk, an omitted step.
 
 use std::fs::File;
 use std::path::Path;
@@ -107,7 +107,7 @@ fn a_vote_that_cannot_be_saved_stops_everything() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let log = store.log();
-    // The file it is written to before it is renamed.
+    // The file that the mark is written to before it is renamed.
     std::fs::create_dir(folder.path().join("durable-mark.tmp")).unwrap();
     log.save_vote(VOTE).unwrap_err();
     assert_eq!(log.vote().unwrap(), None);
@@ -123,7 +123,7 @@ fn a_mark_that_cannot_be_advanced_holds_nobody_up() {
     std::fs::create_dir(&in_the_way).unwrap();
     let started = Instant::now();
     let mut last = 0;
-    // It is overdue more than once.
+    // Long enough for the mark to be overdue more than once.
     while started.elapsed() < Duration::from_millis(2500) {
         append(&log, last).unwrap();
         last += 1;
@@ -156,7 +156,7 @@ fn a_truncation_lowers_the_mark_first() {
     assert_eq!(inner.mark.get().last, Some(4));
     log.truncate(2).unwrap();
     assert_eq!(inner.mark.get().last, Some(1));
-    // Not the entry that stood there before.
+    // Not the entry that was there before.
     assert_eq!(inner.state().synced, Some(1));
 }
 
@@ -273,7 +273,7 @@ fn purged_segments_are_removed_in_the_end() {
     let kept = log.read(0, 100, usize::MAX).unwrap();
     assert_eq!(kept.len() as u64, 100 - fourth);
     assert_eq!(kept[0].0, fourth);
-    // Never the last one, though nothing in it is needed.
+    // The last one is never removed, although nothing in it is needed.
     log.purge(99, b"").unwrap();
     wait_until(|| log.shared.segments.range() == (5, 5));
 }

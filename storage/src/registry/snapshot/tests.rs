@@ -1,4 +1,4 @@
-//! What goes in comes out, and nothing else comes out.
+//! Tests that snapshots round-trip, and that damaged or forged ones are rejected.
 
 use super::*;
 use crate::registry::event::{Event, MemberBatch, Proposal};
@@ -24,7 +24,7 @@ fn registry() -> RegistrationDb {
     db
 }
 
-/// Replaces bytes and makes the checksum fit again, as a forger would.
+/// Replaces bytes and fixes the checksum, as a forger would.
 fn forge(bytes: &[u8], position: usize, forged: &[u8]) -> Vec<u8> {
     let mut bytes = bytes[..bytes.len() - TRAILER_BYTES].to_vec();
     bytes[position..position + forged.len()].copy_from_slice(forged);

@@ -1,4 +1,4 @@
-//! One generation of the registry: a table with all rows and the head row that belongs to them.
+//! Writes a generation of the registry: a table with all rows and the matching head row.
 
 use super::sled_engine::{Change, Engine, Table};
 use super::topic_pieces;

@@ -1,4 +1,4 @@
-//! Deletes tables in the background, in steps that nobody has to wait for.
+//! Deletes tables in the background, in small steps.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::sled_engine::Engine;
 use crate::error::{Error, Result};
 
-/// Rows are small, so a step may have more of them than a step of the log's.
+/// The number of keys deleted in one step.
 const STEP_KEYS: usize = 64;
 
-/// Between two steps.
+/// The pause between two steps.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// At most one thread, which ends by itself.
+/// Has at most one thread, which ends when it is done.
 #[derive(Default)]
 pub(super) struct Sweeper {
     stopping: Arc<AtomicBool>,
@@ -22,14 +22,13 @@ pub(super) struct Sweeper {
 }
 
 impl Sweeper {
-    /// Starts to delete these tables. An earlier deletion is waited for.
+    /// Starts to delete these tables. Stops an earlier deletion first.
     pub(super) fn sweep(&self, engine: &Engine, names: Vec<String>) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        // Snapshots are installed rarely, and by now all tables that were swept then are in
-        // `names` again, if they are still there.
+        // An earlier deletion is rare. Tables that it had left are in `names` again.
         if let Some(running) = thread.take() {
             self.stopping.store(true, Ordering::Relaxed);
             join(running);
@@ -40,7 +39,7 @@ impl Sweeper {
         let stopping = self.stopping.clone();
         let started = Builder::new().name("row-sweep".into()).spawn(move || {
             if let Err(error) = sweep_tables(&engine, &names, &stopping) {
-                // They are only in the way; the next start tries again.
+                // They only take space; the next start tries again.
                 tracing::warn!(%error, "old rows of the registry were not deleted");
             }
         });
@@ -52,7 +51,7 @@ impl Sweeper {
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        // Again: somebody may just have started another.
+        // Set again: another deletion may just have been started.
         self.stopping.store(true, Ordering::Relaxed);
         if let Some(running) = thread.take() {
             join(running);

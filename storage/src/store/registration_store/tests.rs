@@ -1,11 +1,11 @@
-//! Generations, as only this module can see them.
+//! Tests generations from the inside: installations, interruptions, leftovers, damage.
 
 use super::*;
 use crate::registry::event::{Event, MemberBatch, Proposal};
 use crate::registry::rows::Row;
 use crate::store::Store;
 
-/// A registry with so many topics.
+/// A registry with this many topics.
 fn registry(topics: u64) -> RegistrationDb {
     let events = (0..topics).map(|number| Event::CreateTopic {
         topic: format!("topic-{number}"),
@@ -66,7 +66,8 @@ fn an_interrupted_installation_changes_nothing() {
     let opened = Store::open(folder.path()).unwrap();
     let store = opened.registrations();
     install(&store, 3);
-    // All of it is written, but for the one write that makes it count; and another half.
+    // A generation is complete except for the write that makes it current, and another is half
+    // written.
     let db = registry(1000);
     let whole = Generation::create(&store.0.engine).unwrap();
     whole.fill(&db, b"new").unwrap();
@@ -81,7 +82,7 @@ fn an_interrupted_installation_changes_nothing() {
     let store = opened.registrations();
     assert_holds(&store, 3);
     assert_eq!(generations(&store), [1, 2, 3]);
-    // The next one does not run into what is left of them.
+    // The next installation does not collide with them.
     install(&store, 5);
     assert_holds(&store, 5);
     store.0.sweeper.finish();
@@ -133,7 +134,7 @@ fn a_topic_that_was_deleted_and_came_back_leaves_nothing_behind() {
         channel: format!("channel-{number}"),
     });
     apply(channels.collect());
-    // Large enough to have been written.
+    // Enough changes for the topic to be written.
     apply(vec![
         Event::CreateTopic {
             topic: "more".into()

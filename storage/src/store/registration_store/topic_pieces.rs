@@ -1,19 +1,19 @@
-//! How a topic stands in a table: all of it in one value, cut into pieces that are small enough for
-//! the engine. PURE.
+//! Encodes a topic as one value, split into pieces that are small enough for the engine. PURE.
 //!
-//! The key is `t`, the name, a zero byte (no name has one) and the number of the piece, so pieces
-//! come in order. The first begins with the length of the whole: it says how many there are.
+//! A piece's key is `t`, the name, a zero byte (which no name contains) and the number of the
+//! piece, so pieces are in order. The first piece begins with the length of the whole, which
+//! determines the number of pieces.
 
 use super::sled_engine::{Change, LARGEST_SMALL_VALUE};
 use crate::error::{Error, Result};
 
-/// No row beside topics has a key that begins so.
+/// The first byte of a piece's key. No other row's key starts with it.
 const KIND: u8 = b't';
 
 const LENGTH_BYTES: usize = 4;
 const NUMBER_BYTES: usize = 4;
 
-/// Whether the key is that of a piece.
+/// Whether this is the key of a piece.
 pub(super) fn is_piece(key: &[u8]) -> bool {
     key.first() == Some(&KIND)
 }
@@ -23,7 +23,8 @@ pub(super) fn first_key(topic: &str) -> Vec<u8> {
     key(topic, 0)
 }
 
-/// Adds what has to change: the topic's first piece until now, and its packed form from now on.
+/// Adds the changes that replace a topic: `first` is its first piece so far, `packed` its new
+/// value.
 pub(super) fn replace(
     topic: &str,
     first: Option<&[u8]>,
@@ -64,7 +65,7 @@ fn pieces_of(length: usize) -> u32 {
     u32::try_from(pieces).unwrap_or(u32::MAX)
 }
 
-/// Puts pieces together again, in the order of their keys.
+/// Joins pieces, which come in the order of their keys.
 #[derive(Default)]
 pub(super) struct Assembly {
     topic: String,
@@ -74,10 +75,10 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Takes a piece; a topic and its packed form if it is the last one.
+    /// Adds a piece. Returns the topic and its value if it was the last piece.
     ///
     /// # Errors
-    /// [`Error::Encoding`] if a piece is missing or should not be there.
+    /// [`Error::Encoding`] if a piece is missing or misplaced.
     pub(super) fn push(&mut self, key: &[u8], piece: &[u8]) -> Result<Option<(String, Vec<u8>)>> {
         let bad = || {
             refuse(format!(
@@ -114,7 +115,7 @@ impl Assembly {
     }
 
     /// # Errors
-    /// [`Error::Encoding`] if the last topic lacks pieces.
+    /// [`Error::Encoding`] if the last topic is incomplete.
     pub(super) fn finish(&self) -> Result<()> {
         match self.left {
             0 => Ok(()),

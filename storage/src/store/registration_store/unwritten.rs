@@ -1,42 +1,42 @@
-//! What has changed in the registry since it was last written. PURE.
+//! Remembers what has changed in the registry since it was last written. PURE.
 
 use std::collections::{BTreeMap, HashMap};
 
 use crate::registry::db::{Change, RegistrationDb};
 use crate::registry::rows::RowChange;
 
-/// Changed rows that are waited for. What a crash loses of them the log replays, and a topic that
-/// changes often meanwhile is written once.
+/// The number of changes that are always accumulated. A crash loses none of them, since the log
+/// replays them, and a topic that changes often meanwhile is written once.
 const ENOUGH: usize = 1024;
 
-/// A topic is written as a whole: for each changed row this many may be written.
+/// A topic is written as a whole: for each change, at most this many rows are written.
 const ROWS_PER_CHANGE: usize = 8;
 
-/// No more are waited for, however large the topics are.
+/// The most changes that are accumulated, however large the topics are.
 const MOST: usize = 256 * 1024;
 
-/// Which topics and which other rows have changed.
+/// The topics and other rows that have changed.
 #[derive(Default)]
 pub(super) struct Unwritten {
-    /// Up to where the log is applied; `None` if nothing has changed.
+    /// How far the log is applied; `None` if nothing has changed.
     mark: Option<Vec<u8>>,
     topics: HashMap<String, Since>,
     rows: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     changes: usize,
-    /// How many changes make writing worthwhile, as found at the last look.
+    /// The number of changes that makes writing worthwhile, as computed last.
     due: Option<usize>,
 }
 
-/// What the tables have of a topic that has changed.
+/// Whether the tables have a topic that has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Since {
-    /// Something.
+    /// They may have it.
     Before,
-    /// Nothing: it was created since they were last written.
+    /// They do not have it: it was created since they were last written.
     Now,
 }
 
-/// What is to be written.
+/// What has to be written.
 pub(super) struct Taken {
     pub(super) mark: Vec<u8>,
     pub(super) topics: HashMap<String, Since>,
@@ -44,7 +44,7 @@ pub(super) struct Taken {
 }
 
 impl Unwritten {
-    /// Takes note of changes, with the position of the log that they belong to.
+    /// Notes changes, with the log position that they lead to.
     pub(super) fn note(&mut self, changes: Vec<Change>, mark: &[u8]) {
         self.mark = Some(mark.to_vec());
         self.changes += changes.len();
@@ -52,7 +52,7 @@ impl Unwritten {
             match change {
                 Change::Topic { name, .. } if self.topics.contains_key(&*name) => {}
                 Change::Topic { name, created } => {
-                    // One that was there would have to go first.
+                    // One that was there would have to be deleted first.
                     let since = match created {
                         true => Since::Now,
                         false => Since::Before,
@@ -75,7 +75,7 @@ impl Unwritten {
         self.changes >= due
     }
 
-    /// All of it; `None` if nothing has changed.
+    /// Takes everything; `None` if nothing has changed.
     pub(super) fn take(&mut self) -> Option<Taken> {
         let Unwritten {
             mark, topics, rows, ..
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::registry::event::{Event, MemberBatch, Proposal};
 
-    /// Creates channels, one event after the other, until writing is due; the number of changes.
+    /// Creates channels, one event at a time, until writing is due. Returns the number of changes.
     fn create_until_due(
         db: &mut RegistrationDb,
         unwritten: &mut Unwritten,

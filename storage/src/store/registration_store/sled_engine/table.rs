@@ -1,4 +1,4 @@
-//! One ordered table of the engine: point reads, ranges, atomic batches.
+//! Reads and writes one ordered table: points, ranges, atomic batches.
 
 use super::Engine;
 use crate::error::Result;

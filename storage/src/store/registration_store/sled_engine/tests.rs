@@ -1,4 +1,4 @@
-//! What the registry store relies on: batches, steps, failed syncs, blob files, panics.
+//! Tests what the registry store relies on: batches, steps, failed syncs, blob files, panics.
 
 use std::path::Path;
 
@@ -123,7 +123,7 @@ fn values_of_the_allowed_size_never_leave_the_synced_file() {
         engine.sync().unwrap();
         assert_eq!(blobs(), 0);
     }
-    // And a larger one does: the limit is there for a reason.
+    // A larger value does get there: the limit has a reason.
     table.insert(b"large", vec![1; 200_000]).unwrap();
     engine.sync().unwrap();
     assert_ne!(blobs(), 0);
