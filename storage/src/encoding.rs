@@ -50,14 +50,14 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
     };
     if version != VERSION {
         return Err(refuse(format!(
-            "format version {version} is not known here (up to {VERSION} is)"
+            "format version {version} is not supported, only {VERSION} is"
         )));
     }
     let config = bincode::config::standard().with_limit::<LARGEST>();
     let (value, read) = bincode::serde::decode_from_slice(body, config)
         .map_err(|error| refuse(error.to_string()))?;
     if read != body.len() {
-        return Err(refuse(format!("{} bytes are left over", body.len() - read)));
+        return Err(refuse(format!("{} extra bytes follow", body.len() - read)));
     }
     Ok(value)
 }
@@ -91,7 +91,7 @@ mod tests {
         bytes.push(0);
         let error = decode::<u64>("a test value", &bytes).unwrap_err();
         assert!(
-            error.to_string().contains("1 bytes are left over"),
+            error.to_string().contains("1 extra bytes follow"),
             "{error}"
         );
     }

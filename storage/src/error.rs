@@ -17,7 +17,11 @@ pub enum Error {
     },
     /// What was read is not what was written. Nothing is repaired or deleted, except what sled's
     /// recovery could not read. Opening the store again gives the same error.
-    #[error("the store in {} is damaged: {what}", path.display())]
+    #[error(
+        "the store in {} is damaged: {what}. Restore it from a copy, or start this member with an \
+         empty --data-path, so that it gets its state from the other members",
+        path.display()
+    )]
     Corrupt {
         /// The data path.
         path: PathBuf,
@@ -33,7 +37,11 @@ pub enum Error {
         reason: String,
     },
     /// The data was written by a newer raftlookupd.
-    #[error("{} has data of format {found}; this version reads up to {supported}", path.display())]
+    #[error(
+        "{} has data of format {found}, this version reads up to {supported}: start the newer \
+         version that wrote it",
+        path.display()
+    )]
     NewerFormat {
         /// The data path.
         path: PathBuf,
@@ -44,7 +52,7 @@ pub enum Error {
     },
     /// The data was written by an older raftlookupd, in a format that was never released.
     #[error(
-        "{} has data of format {found}; this version reads format {supported} only. Keep it, start \
+        "{} has data of format {found}, this version reads format {supported} only. Keep it, start \
          with an empty --data-path, and bring the topics and channels over with `raftlookupd \
          import` from a member that still runs the older version",
         path.display()
@@ -69,7 +77,10 @@ pub enum Error {
         what: String,
     },
     /// Another process uses the data path.
-    #[error("{} is in use by another process", path.display())]
+    #[error(
+        "{} is in use by another process: stop it, or use another --data-path",
+        path.display()
+    )]
     Locked {
         /// The data path.
         path: PathBuf,

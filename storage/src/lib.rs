@@ -1,21 +1,40 @@
-//! What a raftlookupd member remembers.
+//! Stores what a raftlookupd member must remember: the Raft log and the registry.
 //!
-//! This crate knows neither Raft nor sockets. Four folders, in reading order:
+//! This crate knows neither Raft nor sockets. The crate `raft` decides what is appended and
+//! applied.
 //!
-//! - [`registry`]: what is remembered, as pure data. Start with [`registry::values`] and
-//!   [`registry::event`] (the replicated format), then [`registry::db`] (event in, changed rows
-//!   out; queries take `now`), [`registry::rows`] and [`registry::snapshot`] (its stored forms).
-//! - [`log`]: the Raft log and the vote, as bytes in files of their own.
-//! - [`store`]: opens a data path, and keeps the registry in it, written behind.
-//! - [`disk`]: files that survive a crash, whatever is stored in them.
+//! # A tour
+//! Follow one event from its definition to the disk:
 //!
-//! All of them use [`encoding`] (versioned bytes) and [`error`].
+//! 1. [`registry::values`] and [`registry::event`]: what a registration consists of, and the
+//!    replicated format. Formats outlive code, so read these first.
+//! 2. [`registry::db`]: the [`RegistrationDb`](registry::db::RegistrationDb) applies events and
+//!    answers queries. It is pure: time and randomness are inputs. Its module doc has the rules.
+//!    `claims` applies REGISTER and UNREGISTER, `attachments` and `members` the starts and ends of
+//!    sessions and absences, `topics` HTTP writes; `queries` and `pages` read.
+//! 3. [`registry::rows`] and [`registry::snapshot`]: the registry's encodings, and the state hash
+//!    that tells whether two members have the same registry.
+//! 4. [`log`]: the Raft log and the vote, in append-only files. [`LogTable`](log::LogTable) has
+//!    the operations; `record`, `segments` and `segment_files` handle the files; `sync_thread` and
+//!    `durable_mark` make appends durable; `recovery` and `replay` open a log.
+//! 5. [`store`]: the [`Store`](store::Store) opens a data path and hands out the log and the
+//!    [`RegistrationStore`](store::registration_store::RegistrationStore), which writes the
+//!    registry to sled, behind the applied index. Only that store knows sled.
+//! 6. [`disk`]: what both need from the file system: durable folders, small records, and the gate
+//!    that closes a data path to writes after the first failure.
+//!
+//! [`encoding`] puts a version in front of every stored or sent value. [`error`] has the errors.
+//!
+//! Imports point one way: `store` uses `log`, `registry` and `disk`; `log` uses `disk`; `registry`
+//! and `disk` use none of the others.
 //!
 //! # Invariants
-//! - A damaged store is not repaired; opening it fails, again and again.
-//! - An append or vote that was reported durable survives `kill -9` and power loss.
-//! - Two members that have applied the same log up to the same index have the same rows,
-//!   and so the same [`state hash`](registration_db::RegistrationDb::state_hash).
+//! - A damaged store is never repaired: opening it fails, every time.
+//! - An append or a vote that was reported durable survives `kill -9` and power loss.
+//! - Two members that have applied the same log up to the same index have the same rows, and so
+//!   the same [`state hash`](registry::db::RegistrationDb::state_hash).
+//! - A violated invariant is an [`Error::Invariant`] and stops the member. Debug builds also assert
+//!   what each transition relies on.
 
 pub mod disk;
 pub mod encoding;
@@ -24,6 +43,7 @@ pub mod log;
 pub mod registry;
 pub mod store;
 
+// Short paths for what the other crates import.
 pub use disk::record_file;
 pub use error::{Error, Result};
 pub use log as log_table;

@@ -106,7 +106,7 @@ impl Store {
             Ok(())
         } else {
             thread.join().unwrap_or_else(|_| {
-                let source = std::io::Error::other("the thread that syncs the log panicked");
+                let source = std::io::Error::other("the log's sync thread panicked");
                 Err(Error::io("sync", &self.data_path)(source))
             })
         };
@@ -131,7 +131,7 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let Err(error) = self.shut_down() {
-            tracing::warn!(%error, "the store was not closed cleanly");
+            tracing::warn!(%error, "the store was not closed cleanly; the next start recovers it");
         }
     }
 }

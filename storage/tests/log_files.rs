@@ -158,8 +158,8 @@ fn a_torn_end_that_was_durable_is_refused_and_left_alone() {
     let damaged = std::fs::read(segment(&path, 1)).unwrap();
     for _ in 0..2 {
         let text = refusal(&path);
-        let expected = "entries up to 2 were durable, the log ends at 1";
-        assert!(text.ends_with(expected), "{text}");
+        let expected = "entries up to 2 were durable, but the log ends at 1";
+        assert!(text.contains(expected), "{text}");
         assert_eq!(std::fs::read(segment(&path, 1)).unwrap(), damaged);
     }
 }
@@ -189,7 +189,7 @@ fn missing_and_damaged_segments_are_refused() {
         (&|path| remove(path, 2), "segment 2 of the log is missing"),
         (
             &|path| remove(path, 4),
-            "entries up to 12 were durable, the log ends at 11",
+            "entries up to 12 were durable, but the log ends at 11",
         ),
         (
             &|path| (1..5).for_each(|number| remove(path, number)),
@@ -209,11 +209,11 @@ fn missing_and_damaged_segments_are_refused() {
         ),
         (
             &|path| flip(path, 4, 500_000),
-            "entries up to 12 were durable, the log ends at 11",
+            "entries up to 12 were durable, but the log ends at 11",
         ),
         (
             &|path| change(path, 2, |stored| stored.truncate(3_500_000)),
-            "segment 2 of the log: the record at byte 3000068 is cut off",
+            "segment 2 of the log: the record at byte 3000068 is truncated",
         ),
         (
             &|path| {
@@ -239,7 +239,7 @@ fn missing_and_damaged_segments_are_refused() {
         // Twice: a failed attempt must not repair it.
         for _ in 0..2 {
             let text = refusal(&bad);
-            assert!(text.ends_with(expected), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
         std::fs::remove_dir_all(bad).unwrap();
     }

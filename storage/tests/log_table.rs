@@ -199,7 +199,7 @@ fn entries_that_would_overwrite_are_refused() {
     log.purge(20, b"").unwrap();
     for bad in [vec![entry(20, 10)], vec![entry(22, 10), entry(21, 10)]] {
         let error = log.append(bad, |_| panic!("not appended")).unwrap_err();
-        assert!(error.to_string().contains("comes after"), "{error}");
+        assert!(error.to_string().contains("follows entry"), "{error}");
     }
     append(&log, entries(21..23));
 }

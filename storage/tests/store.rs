@@ -57,7 +57,7 @@ fn a_second_process_is_refused() {
     let store = Store::open(folder.path()).unwrap();
     let error = Store::open(folder.path()).err().unwrap();
     assert!(matches!(error, Error::Locked { .. }), "{error:?}");
-    assert!(error.to_string().ends_with("is in use by another process"));
+    assert!(error.to_string().contains("is in use by another process"));
     // A handle that outlives the store still holds the lock.
     let log = store.log();
     drop(store);
@@ -91,10 +91,10 @@ fn other_formats_are_refused() {
     let error = Store::open(folder.path()).err().unwrap();
     assert!(matches!(error, Error::NewerFormat { .. }), "{error:?}");
     let expected = format!(
-        "has data of format {}; this version reads up to {FORMAT}",
+        "has data of format {}, this version reads up to {FORMAT}",
         FORMAT + 1
     );
-    assert!(error.to_string().ends_with(&expected), "{error}");
+    assert!(error.to_string().contains(&expected), "{error}");
     format.save(&(FORMAT - 1).to_be_bytes()).unwrap();
     let error = Store::open(folder.path()).err().unwrap();
     assert!(error.to_string().contains("raftlookupd import"), "{error}");
@@ -122,7 +122,7 @@ fn missing_files_are_refused() {
         // Twice: a failed attempt must not repair it.
         for _ in 0..2 {
             let text = refusal(&bad);
-            assert!(text.ends_with(expected), "{text}");
+            assert!(text.contains(expected), "{text}");
         }
     }
 }
@@ -163,8 +163,8 @@ fn an_older_copy_of_the_log_is_refused() {
     std::fs::remove_dir_all(path.join("log")).unwrap();
     copy_folder(&older, &path.join("log"));
     let text = refusal(&path);
-    let expected = "entries up to 20 were durable, the log ends at 10";
-    assert!(text.ends_with(expected), "{text}");
+    let expected = "entries up to 20 were durable, but the log ends at 10";
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn a_purged_log_without_a_registry_is_refused() {
     store.close().unwrap();
     let text = refusal(folder.path());
     let expected = "the log was purged up to entry 7, but there is no registry";
-    assert!(text.ends_with(expected), "{text}");
+    assert!(text.contains(expected), "{text}");
 }
 
 #[test]

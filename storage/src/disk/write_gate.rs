@@ -53,7 +53,7 @@ impl WriteGate {
     /// Passes on the outcome of a write or sync; a failed one closes the gate.
     pub(crate) fn close_if_failed<T>(&self, outcome: Result<T>) -> Result<T> {
         if let Err(error) = &outcome {
-            self.close(&format!("{error}; nothing more is written until a restart"));
+            self.close(&format!("{error}; no further writes until a restart"));
         }
         outcome
     }

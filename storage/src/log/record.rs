@@ -76,7 +76,7 @@ pub(super) struct Position {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Damage {
     /// It is longer than the bytes that are left.
-    #[error("is cut off")]
+    #[error("is truncated")]
     Short,
     /// Not what was written.
     #[error("fails its checksum")]
@@ -101,10 +101,7 @@ impl<'a> Record<'a> {
 
     /// Appends the record to `buffer`, for this position. It must not be too long.
     pub(super) fn write(&self, position: Position, buffer: &mut Vec<u8>) {
-        debug_assert!(
-            !self.is_too_long(),
-            "a record is longer than its length says"
-        );
+        debug_assert!(!self.is_too_long(), "a record is too long");
         let (kind, number, bytes) = self.parts();
         let length = (self.length() - PREFIX_BYTES) as u32;
         buffer.extend_from_slice(&length.to_be_bytes());

@@ -78,7 +78,7 @@ fn cut(folder: &Path, number: u64, file: Arc<File>, replayed: Replayed) -> Resul
         tracing::warn!(
             file = %path.display(),
             bytes = left_over,
-            "the log's last write was interrupted: what there is of it is cut off"
+            "the last write to the log was interrupted; its incomplete record was cut off"
         );
     }
     file.set_len(end)
@@ -111,10 +111,10 @@ fn check_contiguous(state: &State) -> std::result::Result<(), String> {
 fn check_end(end: Option<u64>, mark: Mark) -> std::result::Result<(), String> {
     match (mark.last, end) {
         (Some(durable), Some(end)) if end < durable => Err(format!(
-            "entries up to {durable} were durable, the log ends at {end}"
+            "entries up to {durable} were durable, but the log ends at {end}"
         )),
         (Some(durable), None) => Err(format!(
-            "entries up to {durable} were durable, the log is empty"
+            "entries up to {durable} were durable, but the log is empty"
         )),
         _ => Ok(()),
     }

@@ -30,13 +30,15 @@ pub(super) fn replay(state: &mut State, number: u64, stored: &[u8]) -> Result<Re
             Ok(Some((record, length))) => {
                 let is_head = record == Record::Head { number };
                 if is_head != (end == 0) {
-                    return Err("its head is not where it belongs".into());
+                    return Err("its head is misplaced".into());
                 }
                 take(state, position, record)?;
                 end += length;
             }
             Ok(None) => break None,
-            Err(Damage::Unknown) => return Err(format!("the record at byte {end} is unknown")),
+            Err(Damage::Unknown) => {
+                return Err(format!("the record at byte {end} is of an unknown kind"));
+            }
             Err(damage) => break Some(damage),
         }
     };
@@ -58,7 +60,7 @@ fn take(state: &mut State, position: Position, record: Record<'_>) -> Result<(),
         Record::Head { .. } => {}
         Record::Entry { index, bytes } => {
             if let Some(end) = state.end().filter(|end| *end >= index) {
-                return Err(format!("entry {index} comes after entry {end}"));
+                return Err(format!("entry {index} follows entry {end}"));
             }
             let bytes = bytes.len();
             state.add(index, Place { position, bytes });
@@ -144,17 +146,11 @@ mod tests {
         };
         for (records, expected) in [
             (vec![], "its head is missing"),
-            (vec![entry(0)], "its head is not where it belongs"),
-            (vec![HEAD, HEAD], "its head is not where it belongs"),
-            (
-                vec![Record::Head { number: 2 }],
-                "its head is not where it belongs",
-            ),
-            (
-                vec![HEAD, entry(3), entry(3)],
-                "entry 3 comes after entry 3",
-            ),
-            (vec![HEAD, purged, entry(8)], "entry 8 comes after entry 8"),
+            (vec![entry(0)], "its head is misplaced"),
+            (vec![HEAD, HEAD], "its head is misplaced"),
+            (vec![Record::Head { number: 2 }], "its head is misplaced"),
+            (vec![HEAD, entry(3), entry(3)], "entry 3 follows entry 3"),
+            (vec![HEAD, purged, entry(8)], "entry 8 follows entry 8"),
         ] {
             let outcome = replay(&mut State::default(), 1, &segment(&records));
             assert_eq!(outcome.unwrap_err(), expected);

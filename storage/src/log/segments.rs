@@ -122,10 +122,7 @@ impl Segments {
         if tail.end + bytes as u64 > SEGMENT_BYTES {
             self.begin_segment(tail, kept)?;
         }
-        debug_assert!(
-            tail.end <= tail.length,
-            "the log ends behind the end of its file"
-        );
+        debug_assert!(tail.end <= tail.length, "the log ends beyond its file");
         // Zeros may be added, up to one step.
         let mut buffer = Vec::with_capacity(bytes);
         let mut positions = Vec::with_capacity(records.len());
@@ -208,7 +205,9 @@ impl Segments {
     pub(super) fn remove_oldest(&self) -> Result<()> {
         self.gate.check()?;
         let Some((oldest, _)) = self.files().older.pop_first() else {
-            return Err(Error::invariant("the log's last segment is to be removed"));
+            return Err(Error::invariant(
+                "the log's last segment was about to be removed",
+            ));
         };
         let outcome = segment_files::remove(&self.folder, oldest);
         self.gate.close_if_failed(outcome)

@@ -74,7 +74,7 @@ impl Shared {
         for (index, _) in entries {
             if end >= Some(*index) {
                 let end = end.unwrap_or_default();
-                return Err(self.refuse(format!("entry {index} comes after entry {end}")));
+                return Err(self.refuse(format!("entry {index} follows entry {end}")));
             }
             end = Some(*index);
         }

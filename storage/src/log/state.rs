@@ -103,7 +103,7 @@ impl State {
         }
         debug_assert!(
             selected.is_sorted_by(|(one, _), (next, _)| *next == one + 1),
-            "entries with a hole are selected"
+            "selected entries are not contiguous"
         );
         selected
     }
@@ -138,7 +138,7 @@ impl State {
     pub(super) fn note_synced(&mut self, end: Option<u64>) {
         debug_assert!(
             end <= self.end(),
-            "more is durable than was written: {end:?} of {:?}",
+            "the durable index {end:?} is beyond the log's end {:?}",
             self.end()
         );
         self.synced = self.synced.max(end);

@@ -30,7 +30,7 @@ struct StopOnDrop(Arc<Shared>);
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.gate.close("the thread that syncs the log panicked");
+            self.0.gate.close("the log's sync thread panicked");
         }
         let pending = {
             let mut state = self.0.state();
@@ -86,7 +86,7 @@ impl Worker {
                     // The log is as durable as before; only damage might go unnoticed. Retried when
                     // the mark is due again.
                     if let Err(error) = self.mark() {
-                        tracing::warn!(%error, "the durable mark is not advanced");
+                        tracing::warn!(%error, "could not advance the durable mark; retrying");
                     }
                     Ok(())
                 }
@@ -95,7 +95,7 @@ impl Worker {
             };
             if let Err(error) = outcome {
                 // Later appends fail with this reason, so the failure does not go unnoticed.
-                tracing::error!(%error, "the log is not written any more");
+                tracing::error!(%error, "log writes stopped");
                 self.shared.gate.close(&error.to_string());
             }
         }

@@ -41,8 +41,8 @@ impl LogTable {
     /// called, on another thread, when they are durable or could not be made so.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if the entries cannot be written, do not continue the log, or an earlier
-    /// sync failed. `done` is not called then.
+    /// [`Io`](crate::Error::Io) if the entries cannot be written, do not continue the log, or an
+    /// earlier sync failed. `done` is not called then.
     pub fn append(
         &self,
         entries: Vec<(u64, Vec<u8>)>,
@@ -81,8 +81,8 @@ impl LogTable {
     /// one if there is one. Purged entries at the front are skipped.
     ///
     /// # Errors
-    /// [`Error::Corrupt`](crate::Error::Corrupt) if an entry is missing or fails its checksum, [`Error::Io`](crate::Error::Io) if
-    /// reading fails.
+    /// [`Corrupt`](crate::Error::Corrupt) if an entry is missing or fails its checksum,
+    /// [`Io`](crate::Error::Io) if reading fails.
     pub fn read(&self, start: u64, end: u64, max_bytes: usize) -> Result<Vec<(u64, Vec<u8>)>> {
         let shared = &*self.shared;
         loop {
@@ -136,8 +136,8 @@ impl LogTable {
     /// Removes the entries from `from` on, durably.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if that fails; whether they are left on disk is unknown then, and the member
-    /// must stop.
+    /// [`Io`](crate::Error::Io) if that fails. It is then unknown whether they are still on disk,
+    /// and the member must stop.
     pub fn truncate(&self, from: u64) -> Result<()> {
         let shared = &*self.shared;
         let mut tail = shared.writing();

@@ -244,7 +244,7 @@ impl RegistrationDb {
                 self.change_attachment(number, log, |row| row.active = *active)?;
             }
             other => {
-                let what = format!("{other:?} was taken for an event of a session");
+                let what = format!("{other:?} is not an event of a session");
                 return Err(Error::invariant(what));
             }
         }

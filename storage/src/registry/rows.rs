@@ -183,7 +183,8 @@ impl Row {
     /// Decodes a row.
     ///
     /// # Errors
-    /// [`Error::Encoding`](crate::Error::Encoding) if key or value is not one that this module writes.
+    /// [`Encoding`](crate::Error::Encoding) if this module would not write that key with that
+    /// value.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Row> {
         let (kind, mut reader) = KeyReader::new(key)?;
         let no_value = || match value {

@@ -55,15 +55,15 @@ pub fn encode(db: &RegistrationDb, mark: &[u8]) -> Result<Vec<u8>> {
 pub fn decode(bytes: &[u8]) -> Result<Decoded> {
     let (body, checksum) = bytes
         .split_last_chunk::<TRAILER_BYTES>()
-        .ok_or_else(|| refuse("it is cut off"))?;
+        .ok_or_else(|| refuse("it is truncated"))?;
     let mut reader = Reader(body);
     if reader.array::<8>()? != *MAGIC {
-        return Err(refuse("it does not begin as one"));
+        return Err(refuse("it has no snapshot header"));
     }
     let [version] = reader.array()?;
     if version != VERSION {
         return Err(refuse(format!(
-            "format version {version} is not known here (up to {VERSION} is)"
+            "format version {version} is not supported, only {VERSION} is"
         )));
     }
     if crc32fast::hash(body) != u32::from_be_bytes(*checksum) {
@@ -78,10 +78,10 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded> {
     };
     let db = RegistrationDb::from_rows(&mut rows)?;
     if rows.left != 0 || !rows.reader.0.is_empty() {
-        return Err(refuse("it has more or fewer rows than it says"));
+        return Err(refuse("its row count is wrong"));
     }
     if db.state_hash() != state_hash {
-        return Err(refuse("its rows do not give its state hash"));
+        return Err(refuse("its rows do not match its state hash"));
     }
     Ok(Decoded { db, mark })
 }
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         let (array, rest) = self
             .0
             .split_first_chunk::<N>()
-            .ok_or_else(|| refuse("it is cut off"))?;
+            .ok_or_else(|| refuse("it is truncated"))?;
         self.0 = rest;
         Ok(*array)
     }
@@ -117,7 +117,7 @@ impl<'a> Reader<'a> {
         let (value, rest) = self
             .0
             .split_at_checked(length)
-            .ok_or_else(|| refuse("it is cut off"))?;
+            .ok_or_else(|| refuse("it is truncated"))?;
         self.0 = rest;
         Ok(value)
     }

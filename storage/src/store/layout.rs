@@ -71,7 +71,7 @@ pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
 fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
     let found = <[u8; 4]>::try_from(found)
         .map(u32::from_be_bytes)
-        .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is no number")))?;
+        .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is not a number")))?;
     if found < FORMAT {
         return Err(Error::OlderFormat {
             path: data_path.to_path_buf(),

@@ -134,7 +134,7 @@ impl RegistrationStore {
             let db = assembly.finish().and_then(|()| loader.finish());
             let db = db.map_err(|error| in_registry(data_path, error))?;
             if db.state_hash() != state_hash {
-                let what = "rows of the registry are missing or changed";
+                let what = "registry rows are missing or changed";
                 return Err(Error::corrupt(data_path, what));
             }
             Ok(Some(Loaded { db, mark }))
@@ -256,7 +256,7 @@ impl Inner {
                             .rows
                             .get(&topic_pieces::first_key(topic))
                             .is_ok_and(|first| first.is_none()),
-                        "topic {topic} was just created and is stored already"
+                        "topic {topic} was just created but is already stored"
                     );
                     None
                 }
@@ -284,7 +284,7 @@ impl Inner {
                 .generation
                 .as_ref()
                 .is_none_or(|before| before.number < generation.number),
-            "a generation is followed by an earlier one"
+            "a generation replaces a newer one"
         );
         let number = encode("the generation", &generation.number)?;
         self.meta.insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
@@ -302,7 +302,7 @@ impl Inner {
         names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
         if let Err(error) = self.sweeper.sweep(&self.engine, names) {
             // They only take space.
-            tracing::warn!(%error, "old rows of the registry stay until the next start");
+            tracing::warn!(%error, "could not delete obsolete registry rows; the next start retries");
         }
     }
 }

@@ -209,7 +209,7 @@ fn a_hole_is_tolerated_until_the_log_is_opened() {
         }
         store.close().unwrap();
         let error = Store::open(folder.path()).err().expect(expected);
-        assert!(error.to_string().ends_with(expected), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
     }
 }
 
@@ -225,25 +225,25 @@ fn a_damaged_entry_is_noticed_when_read_and_when_opened() {
     let entry = (place.position.offset as usize)..;
     for (byte, expected) in [
         (12, "log entry 1 fails its checksum"),
-        (2, "log entry 1 is cut off"),
+        (2, "log entry 1 is truncated"),
     ] {
         let flip = |stored: &mut Vec<u8>| stored[entry.clone()][byte] ^= 1;
         change_file(folder.path(), flip);
         assert_eq!(log.read(0, 1, usize::MAX).unwrap().len(), 1);
         let error = log.read(0, 4, usize::MAX).unwrap_err().to_string();
-        assert!(error.ends_with(expected), "{error}");
+        assert!(error.contains(expected), "{error}");
         change_file(folder.path(), flip);
     }
     change_file(folder.path(), |stored| stored[entry.clone()][..18].fill(0));
     let error = log.read(1, 2, usize::MAX).unwrap_err().to_string();
-    assert!(error.ends_with("log entry 1 is missing"), "{error}");
+    assert!(error.contains("log entry 1 is missing"), "{error}");
 
     store.close().unwrap();
     drop(log);
     for _ in 0..2 {
         let error = Store::open(folder.path()).err().unwrap().to_string();
-        let expected = "entries up to 3 were durable, the log ends at 0";
-        assert!(error.ends_with(expected), "{error}");
+        let expected = "entries up to 3 were durable, but the log ends at 0";
+        assert!(error.contains(expected), "{error}");
     }
 }
 

@@ -113,7 +113,7 @@ impl<'a> Applying<'a> {
     pub fn results(self) -> Vec<BatchResult> {
         debug_assert!(
             self.results.len() == self.proposal.batches.len(),
-            "results are asked for before the last step"
+            "results are requested before the last step"
         );
         self.results
     }
@@ -185,7 +185,7 @@ impl<'a> Applying<'a> {
         }
         debug_assert!(
             self.position == batch.events.len(),
-            "a batch is finished before its events are applied"
+            "a batch ends before its events are applied"
         );
         self.position = 0;
         let refused = std::mem::take(&mut self.refused);

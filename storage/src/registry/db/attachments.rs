@@ -61,7 +61,7 @@ impl RegistrationDb {
         let row = row(producer_number);
         debug_assert!(
             row.member == member && !row.leaving,
-            "an attachment begins as another member's, or leaving"
+            "a new attachment belongs to another member or has ended"
         );
         let producer = present_mut(&mut self.producers, &producer_number, "producer")?;
         let known = producer.attachments.get(&member).copied();
@@ -117,11 +117,11 @@ impl RegistrationDb {
         let counted = producer.attachments.remove(&member);
         debug_assert!(
             counted == Some(number),
-            "attachment {number} leaves without having counted"
+            "attachment {number} ends and was not live"
         );
         producer.leaving += 1;
         let first = self.leaving.insert(number);
-        debug_assert!(first, "attachment {number} leaves twice");
+        debug_assert!(first, "attachment {number} ends twice");
         self.sweep_attachment(number, log)
     }
 
@@ -150,12 +150,12 @@ impl RegistrationDb {
         }
         self.leaving.remove(&number);
         let Some(attachment) = self.attachments.remove(&number) else {
-            let what = format!("attachment {number} is swept and not there");
+            let what = format!("attachment {number} is swept but missing");
             return Err(Error::invariant(what));
         };
         debug_assert!(
             attachment.row.leaving,
-            "attachment {number} is swept while it counts"
+            "attachment {number} is swept while it is live"
         );
         self.attachment_numbers.give_back(number);
         let producer = attachment.row.producer;
@@ -163,7 +163,7 @@ impl RegistrationDb {
         let known = present_mut(&mut self.producers, &producer, "producer")?;
         known.leaving = known.leaving.checked_sub(1).ok_or_else(|| {
             Error::invariant(format!(
-                "more attachments of producer {producer} are swept than leave"
+                "more attachments of producer {producer} are swept than have ended"
             ))
         })?;
         self.forget_if_gone(producer, log)
@@ -244,9 +244,9 @@ impl RegistrationDb {
         let (before, new) = (old.incarnation, attachment.row.clone());
         debug_assert!(
             (old.member, old.producer) == (new.member, new.producer),
-            "attachment {number} changes hands"
+            "attachment {number} changes its producer or member"
         );
-        debug_assert!(!old.leaving, "attachment {number} changes while it leaves");
+        debug_assert!(!old.leaving, "attachment {number} changes after its end");
         if old != new {
             log.replace(&Row::Attachment(number, old), &Row::Attachment(number, new))?;
         }

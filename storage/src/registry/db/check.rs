@@ -104,7 +104,7 @@ impl RegistrationDb {
             )?;
         }
         agree(
-            "the index of leaving attachments and attachments",
+            "the index of ended attachments and attachments",
             &self.leaving,
             &leaving,
         )?;
@@ -119,7 +119,7 @@ impl RegistrationDb {
         match of_members.first_key_value() {
             None => Ok(()),
             Some((member, _)) => Err(Error::invariant(format!(
-                "member {member} has attachments and is not known"
+                "member {member} has attachments but no entry"
             ))),
         }
     }
@@ -156,7 +156,7 @@ impl RegistrationDb {
             &releasing,
         )?;
         agree(
-            "the index of topics given up and topics",
+            "the index of topics with releases and topics",
             &self.given_up,
             &given_up,
         )
@@ -326,7 +326,7 @@ mod tests {
             at: 0,
         };
         let error = apply(&mut db, detach).unwrap_err().to_string();
-        let what = "invariant violated: attachment 0 is indexed but not there";
+        let what = "invariant violated: attachment 0 is indexed but missing";
         assert!(error.starts_with(what), "{error}");
         assert!(error.contains("Restart this member"), "{error}");
         assert!(!error.contains('\n'), "{error}");

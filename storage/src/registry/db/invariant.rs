@@ -35,5 +35,5 @@ where
 }
 
 fn missing(what: &str, key: &(impl Debug + ?Sized)) -> Error {
-    Error::invariant(format!("{what} {key:?} is indexed but not there"))
+    Error::invariant(format!("{what} {key:?} is indexed but missing"))
 }

@@ -275,6 +275,6 @@ fn channel_at(channels: &[Arc<str>], place: u32) -> Result<Arc<str>> {
 fn dangling(what: &str, missing: &str) -> Error {
     Error::Encoding {
         what: "a registry",
-        reason: format!("{what} refers to a {missing} that is not there"),
+        reason: format!("{what} refers to a {missing} that is missing"),
     }
 }

@@ -183,7 +183,7 @@ impl RegistrationDb {
         self.change_member(batch.member, log, |row| {
             debug_assert!(
                 row.incarnation == batch.incarnation,
-                "a batch was not begun"
+                "a batch ends that did not begin"
             );
             row.sequence = batch.sequence;
             row.refused = refused.to_vec();
@@ -308,7 +308,7 @@ impl RegistrationDb {
         };
         debug_assert!(
             changed,
-            "attachment {number} is indexed at member {member} already, or was not"
+            "attachment {number} is already indexed at member {member}, or never was"
         );
     }
 

@@ -32,7 +32,7 @@ impl NumberPool {
     pub(super) fn give_back(&mut self, number: u32) {
         debug_assert!(
             number < self.next && !self.free.contains(&number),
-            "number {number} is given back and was not taken"
+            "number {number} is returned but was not taken"
         );
         self.free.insert(number);
         // The pool depends only on which numbers are taken, not on the order of events.

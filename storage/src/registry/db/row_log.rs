@@ -100,7 +100,7 @@ impl RowLog {
     pub(super) fn replace(&mut self, old: &Row, new: &Row) -> Result<()> {
         debug_assert!(
             old.key() == new.key() && old != new,
-            "a row is replaced by another, or by itself"
+            "a row is replaced by a different row, or by an equal one"
         );
         let old_hash = row_hash(&old.key(), &old.value()?);
         self.state_hash = self.state_hash.wrapping_sub(old_hash);

@@ -120,12 +120,13 @@ impl Topic {
             self.release_channel(name, number, &channel, log)?;
         }
         let Some(claim) = self.claims.remove(&number) else {
-            let what = format!("attachment {number} does not claim topic {name} that it releases");
+            let what =
+                format!("attachment {number} releases topic {name}, which it does not claim");
             return Err(Error::invariant(what));
         };
         debug_assert!(
             claim.ephemeral().is_none_or(|names| names.len() == 0),
-            "a claim goes before those of its ephemeral channels"
+            "a claim is removed before its ephemeral channels"
         );
         let channels = claim
             .lasting

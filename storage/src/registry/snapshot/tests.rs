@@ -70,17 +70,17 @@ fn a_fitting_checksum_is_not_enough() {
     let bytes = encode(&registry(), b"mark").unwrap();
     let count = u64::from_be_bytes(bytes[9..17].try_into().unwrap());
     for (position, forged, expected) in [
-        (0, b"X".to_vec(), "does not begin as one"),
-        (8, vec![1], "format version 1 is not known"),
-        (9, (count + 1).to_be_bytes().to_vec(), "it is cut off"),
-        (9, u64::MAX.to_be_bytes().to_vec(), "it is cut off"),
+        (0, b"X".to_vec(), "has no snapshot header"),
+        (8, vec![1], "format version 1 is not supported"),
+        (9, (count + 1).to_be_bytes().to_vec(), "it is truncated"),
+        (9, u64::MAX.to_be_bytes().to_vec(), "it is truncated"),
         (
             9,
             (count - 1).to_be_bytes().to_vec(),
-            "more or fewer rows than it says",
+            "its row count is wrong",
         ),
-        (17, vec![0xAA; 16], "do not give its state hash"),
-        (33, u32::MAX.to_be_bytes().to_vec(), "it is cut off"),
+        (17, vec![0xAA; 16], "do not match its state hash"),
+        (33, u32::MAX.to_be_bytes().to_vec(), "it is truncated"),
     ] {
         let reason = reason(&forge(&bytes, position, &forged));
         assert!(reason.contains(expected), "byte {position}: {reason}");

@@ -40,7 +40,7 @@ impl Sweeper {
         let started = Builder::new().name("row-sweep".into()).spawn(move || {
             if let Err(error) = sweep_tables(&engine, &names, &stopping) {
                 // They only take space; the next start tries again.
-                tracing::warn!(%error, "old rows of the registry were not deleted");
+                tracing::warn!(%error, "could not delete obsolete registry rows; the next start retries");
             }
         });
         *thread = Some(started.map_err(Error::io("start a thread for", &data_path))?);
@@ -69,7 +69,7 @@ impl Sweeper {
 
 fn join(thread: JoinHandle<()>) {
     if thread.join().is_err() {
-        tracing::warn!("the thread that deletes old rows panicked");
+        tracing::warn!("the thread that deletes obsolete registry rows panicked");
     }
 }
 

@@ -82,7 +82,7 @@ impl Assembly {
     pub(super) fn push(&mut self, key: &[u8], piece: &[u8]) -> Result<Option<(String, Vec<u8>)>> {
         let bad = || {
             refuse(format!(
-                "no piece of a topic belongs to {}",
+                "no piece of a topic belongs at {}",
                 key.escape_ascii()
             ))
         };
@@ -108,7 +108,7 @@ impl Assembly {
         }
         let whole = std::mem::take(&mut self.whole);
         if length_of(&whole) != Some(whole.len() - LENGTH_BYTES) {
-            return Err(refuse(format!("topic {} has another length", self.topic)));
+            return Err(refuse(format!("topic {} has the wrong length", self.topic)));
         }
         let packed = whole[LENGTH_BYTES..].to_vec();
         Ok(Some((std::mem::take(&mut self.topic), packed)))
@@ -119,7 +119,7 @@ impl Assembly {
     pub(super) fn finish(&self) -> Result<()> {
         match self.left {
             0 => Ok(()),
-            _ => Err(refuse(format!("topic {} is cut off", self.topic))),
+            _ => Err(refuse(format!("topic {} is truncated", self.topic))),
         }
     }
 }

@@ -150,7 +150,7 @@ fn watch(engine: &Weak<Inner>) {
         looks += 1;
         if looks == next {
             next *= 2;
-            tracing::warn!(seconds = looks, "a disk sync takes long");
+            tracing::warn!("disk sync has not finished after {looks} s");
             let db = engine.db.clone();
             // Its outcome reaches the flush that waits. Without a thread, a later look retries.
             let _ = thread::Builder::new().spawn(move || drop(db.flush()));
