@@ -10,8 +10,9 @@
 //!    replicated format. Formats outlive code, so read these first.
 //! 2. [`registry::db`]: the [`RegistrationDb`](registry::db::RegistrationDb) applies events and
 //!    answers queries. It is pure: time and randomness are inputs. Its module doc has the rules.
-//!    `claims` applies REGISTER and UNREGISTER, `attachments` and `members` the starts and ends of
-//!    sessions and absences, `topics` HTTP writes; `queries` and `pages` read.
+//!    `claims` applies REGISTER and UNREGISTER, `attachments` the starts and ends of sessions,
+//!    `members` and `absence` the batches and absences of members, `topics` HTTP writes; `queries`
+//!    and `pages` read.
 //! 3. [`registry::rows`] and [`registry::snapshot`]: the registry's encodings, and the state hash
 //!    that tells whether two members have the same registry.
 //! 4. [`log`]: the Raft log and the vote, in append-only files. [`LogTable`](log::LogTable) has

@@ -29,6 +29,7 @@
 //!   What is left over is ignored by queries and removed by [`Event::Sweep`]s.
 //! - [`RegistrationDb::state_hash`] is the sum of the hashes of all [rows](crate::registry::rows).
 
+mod absence;
 mod applying;
 mod attachments;
 mod check;
@@ -99,6 +100,16 @@ struct Producer {
     attachments: BTreeMap<MemberId, AttachmentNumber>,
     /// How many have ended and still have claims to be removed.
     leaving: u32,
+}
+
+impl Producer {
+    fn new(row: ProducerRow) -> Producer {
+        Producer {
+            row,
+            attachments: BTreeMap::new(),
+            leaving: 0,
+        }
+    }
 }
 
 #[derive(Debug)]

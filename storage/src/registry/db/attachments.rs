@@ -5,7 +5,7 @@
 //! [`Sweep`](crate::registry::event::Event::Sweep)s. A producer that attaches again meanwhile gets
 //! another number, and none of the old claims.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::invariant::{present, present_mut};
@@ -184,12 +184,7 @@ impl RegistrationDb {
         };
         log.insert(&Row::Producer(number, row.clone()))?;
         self.numbers.insert(id.clone(), number);
-        let producer = Producer {
-            row,
-            attachments: BTreeMap::new(),
-            leaving: 0,
-        };
-        let replaced = self.producers.insert(number, producer);
+        let replaced = self.producers.insert(number, Producer::new(row));
         debug_assert!(replaced.is_none(), "producer number {number} was not free");
         Ok(number)
     }

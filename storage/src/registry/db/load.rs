@@ -1,6 +1,6 @@
 //! Builds a registry from its rows, or from packed topics, and checks that they fit together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::number_pool::NumberPool;
@@ -63,12 +63,7 @@ impl Loader {
             }
             Row::Producer(number, row) => {
                 db.numbers.insert(row.id.clone(), number);
-                let producer = Producer {
-                    row,
-                    attachments: BTreeMap::new(),
-                    leaving: 0,
-                };
-                db.producers.insert(number, producer);
+                db.producers.insert(number, Producer::new(row));
                 return Ok(());
             }
             Row::Attachment(number, row) => {

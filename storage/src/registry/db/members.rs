@@ -1,23 +1,18 @@
-//! Tracks members: the last batch applied, the starts of incarnations, and what happens to the
-//! attachments of members that are away.
+//! Tracks members: the last batch applied, the starts of incarnations, removals.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::invariant::{present, present_mut};
+use super::RegistrationDb;
+use super::invariant::present_mut;
 use super::row_log::RowLog;
-use super::{Note, RegistrationDb, Source};
 use crate::error::Result;
 use crate::registry::event::{BatchResult, MemberBatch, Refusal};
-use crate::registry::rows::{AttachmentNumber, Away, MemberRow, ProducerNumber, Row, Start};
-use crate::registry::values::{MemberId, ProducerId, UnixMillis};
+use crate::registry::rows::{AttachmentNumber, MemberRow, Row, Start};
+use crate::registry::values::{MemberId, UnixMillis};
 
 /// A member that restarts within this time is not recorded as away, so when it was last heard is an
 /// estimate. Slightly longer than the leader waits, in milliseconds.
 const UNNOTICED: UnixMillis = 4_000;
-
-/// Members adopt the leader's time, so their clocks are behind by the network's delay, in
-/// milliseconds.
-const CLOCKS_DIFFER: UnixMillis = 500;
 
 /// The most starts remembered for one member. A member that keeps crashing, and gets attachments in
 /// each incarnation, has one for each until its attachments time out.
@@ -72,58 +67,6 @@ impl RegistrationDb {
         self.members
             .get(&member)
             .map_or(0, |member| member.attachments.len())
-    }
-
-    /// Finds producers of which [`Event::Expire`](crate::registry::event::Event::Expire) would
-    /// remove an attachment, with the end of their last session, for ends up to `until`. Looks at
-    /// `most` producers behind `behind`. The second value is the last one looked at, if there are
-    /// more.
-    pub fn expirable(
-        &self,
-        until: UnixMillis,
-        behind: Option<ProducerNumber>,
-        most: usize,
-    ) -> (Vec<(ProducerId, UnixMillis)>, Option<ProducerNumber>) {
-        let from = behind.map_or(0, |number| number.saturating_add(1));
-        let mut found = Vec::new();
-        let mut last = None;
-        for (looked, (number, producer)) in self.producers.range(from..).enumerate() {
-            if looked == most {
-                return (found, last);
-            }
-            last = Some(*number);
-            let Some(ended) = producer.row.ended.filter(|ended| *ended <= until) else {
-                continue;
-            };
-            if !self.ended_there(*number, ended).is_empty() {
-                found.push((producer.row.id.clone(), ended));
-            }
-        }
-        (found, None)
-    }
-
-    /// Whether any attachment is absent, so that [`expirable`](Self::expirable) may find something.
-    pub fn has_absent_attachments(&self) -> bool {
-        self.members.values().any(|member| {
-            let oldest = member.attachments.first();
-            oldest.is_some_and(|(incarnation, _)| {
-                member.row.away.is_some() || *incarnation < member.row.incarnation
-            })
-        })
-    }
-
-    /// Whether an attachment is present: its member is not away and has recorded it in its newest
-    /// incarnation.
-    pub(super) fn is_present(&self, number: AttachmentNumber) -> bool {
-        let attachment = self.attachments.get(&number);
-        attachment.is_some_and(|attachment| {
-            let member = self.members.get(&attachment.row.member);
-            member.is_some_and(|member| {
-                member.row.away.is_none()
-                    && !member.row.removed
-                    && member.row.incarnation == attachment.row.incarnation
-            })
-        })
     }
 
     /// The result of a batch that must not be applied again.
@@ -188,91 +131,6 @@ impl RegistrationDb {
             row.sequence = batch.sequence;
             row.refused = refused.to_vec();
         })
-    }
-
-    pub(super) fn note_away(
-        &mut self,
-        member: MemberId,
-        last_heard: UnixMillis,
-        at: UnixMillis,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let known = self.members.get(&member);
-        let counts = known.is_some_and(|known| known.row.away.is_none() && !known.row.removed);
-        if !counts {
-            return Ok(());
-        }
-        let since = at;
-        let away = Some(Away { since, last_heard });
-        self.change_member(member, log, |row| row.away = away)
-    }
-
-    /// Removes a producer's absent attachments, as far as they were last heard before its session
-    /// at a present member ended.
-    pub(super) fn expire(
-        &mut self,
-        source: Source,
-        producer: &ProducerId,
-        ended: UnixMillis,
-        log: &mut RowLog,
-    ) -> Result<()> {
-        let Some(number) = self.numbers.get(producer).copied() else {
-            return Ok(());
-        };
-        let recorded = present(&self.producers, &number, "producer")?.row.ended;
-        if recorded != Some(ended) {
-            return Ok(());
-        }
-        for (member, attachment) in self.ended_there(number, ended) {
-            self.leave(attachment, log)?;
-            source.note(member, log, || Note::Taken {
-                producer: producer.clone(),
-                name: None,
-            });
-        }
-        // A producer is forgotten with its last attachment.
-        match self.producers.contains_key(&number) {
-            true => self.set_ended(number, recorded, log),
-            false => Ok(()),
-        }
-    }
-
-    /// The attachments of a producer that the end of its session elsewhere ends as well; none while
-    /// one is present.
-    fn ended_there(
-        &self,
-        number: ProducerNumber,
-        ended: UnixMillis,
-    ) -> Vec<(MemberId, AttachmentNumber)> {
-        let Some(producer) = self.producers.get(&number) else {
-            return Vec::new();
-        };
-        let mut found = Vec::new();
-        for (member, number) in &producer.attachments {
-            if self.is_present(*number) {
-                return Vec::new();
-            }
-            if self.ended_after_last_heard(*number, ended) {
-                found.push((*member, *number));
-            }
-        }
-        found
-    }
-
-    /// Whether the member of an absent attachment was last heard before this time.
-    pub(super) fn ended_after_last_heard(&self, number: AttachmentNumber, at: UnixMillis) -> bool {
-        let heard = self.last_heard(number);
-        heard.is_some_and(|heard| at.saturating_add(CLOCKS_DIFFER) >= heard)
-    }
-
-    /// When the member of an absent attachment was last known to serve its sessions.
-    fn last_heard(&self, number: AttachmentNumber) -> Option<UnixMillis> {
-        let row = &self.attachments.get(&number)?.row;
-        let member = self.members.get(&row.member)?;
-        let restarted = member.start_after(row.incarnation);
-        restarted
-            .map(|start| start.last_heard)
-            .or(member.row.away.map(|away| away.last_heard))
     }
 
     /// Marks a member as removed. Its row stays, so that a batch that arrives late is not applied.
@@ -343,7 +201,7 @@ impl RegistrationDb {
         Ok(())
     }
 
-    fn change_member(
+    pub(super) fn change_member(
         &mut self,
         id: MemberId,
         log: &mut RowLog,
