@@ -116,6 +116,11 @@ impl StateMachine {
                     self.mark.membership = StoredMembership::new(Some(entry.log_id), membership);
                 }
             }
+            debug_assert!(
+                self.mark.last_applied < Some(entry.log_id),
+                "the applied index goes back to {}",
+                entry.log_id
+            );
             self.mark.last_applied = Some(entry.log_id);
             answers.push(answer);
             // Reads need not wait for the disk: what is not written yet, the log replays.
