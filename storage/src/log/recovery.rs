@@ -26,13 +26,11 @@ pub(super) fn open(gate: &WriteGate, mark: Mark) -> Result<(State, Segments, Tai
     let mut files = BTreeMap::new();
     let mut last = None;
     let numbers = segment_files::numbers(&folder)?;
-    let mut expected = numbers.first().copied();
+    if let Some(missing) = first_missing(&numbers) {
+        let what = format!("segment {missing} of the log is missing");
+        return Err(Error::corrupt(data_path, what));
+    }
     for number in &numbers {
-        if expected != Some(*number) {
-            let what = format!("segment {} of the log is missing", expected.unwrap_or(0));
-            return Err(Error::corrupt(data_path, what));
-        }
-        expected = number.checked_add(1);
         let path = segment_files::path(&folder, *number);
         let stored = std::fs::read(&path).map_err(Error::io("read", &path))?;
         let replayed = replay(&mut state, *number, &stored)
@@ -95,6 +93,12 @@ fn cut(folder: &Path, number: u64, file: Arc<File>, replayed: Replayed) -> Resul
 
 fn in_segment(data_path: &Path, number: u64, what: &str) -> Error {
     Error::corrupt(data_path, format!("segment {number} of the log: {what}"))
+}
+
+/// The first number that is missing between ascending ones.
+fn first_missing(numbers: &[u64]) -> Option<u64> {
+    let mut pairs = numbers.iter().zip(numbers.iter().skip(1));
+    pairs.find_map(|(number, next)| (number + 1 != *next).then_some(number + 1))
 }
 
 fn check_contiguous(state: &State) -> std::result::Result<(), String> {

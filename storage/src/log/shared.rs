@@ -72,8 +72,7 @@ impl Shared {
         }
         let mut end = state.end();
         for (index, _) in entries {
-            if end >= Some(*index) {
-                let end = end.unwrap_or_default();
+            if let Some(end) = end.filter(|end| end >= index) {
                 return Err(self.refuse(format!("entry {index} follows entry {end}")));
             }
             end = Some(*index);
