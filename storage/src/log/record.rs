@@ -112,6 +112,10 @@ impl<'a> Record<'a> {
             buffer.extend_from_slice(&number.to_be_bytes());
         }
         buffer.extend_from_slice(bytes);
+        debug_assert!(
+            buffer.len() == begin + PREFIX_BYTES - 4 + length as usize,
+            "a record is not as long as its length says"
+        );
         let checksum = checksum(position, &buffer[begin + 4..]);
         buffer[begin..begin + 4].copy_from_slice(&checksum.to_be_bytes());
     }

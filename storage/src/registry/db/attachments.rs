@@ -154,6 +154,10 @@ impl RegistrationDb {
             return Err(Error::invariant(what));
         };
         debug_assert!(
+            attachment.topics.is_empty(),
+            "attachment {number} is removed before its claims"
+        );
+        debug_assert!(
             attachment.row.leaving,
             "attachment {number} is swept while it is live"
         );

@@ -65,6 +65,10 @@ impl DeletedChannels {
         };
         log.insert(&Row::Deleted(key.0.clone(), key.1.clone(), row.clone()))?;
         self.load(key.0, key.1, row);
+        debug_assert!(
+            self.by_age.len() == self.channels.len(),
+            "deleted channels and their index by age differ"
+        );
         Ok(())
     }
 

@@ -88,6 +88,10 @@ impl RegistrationDb {
                 self.add_channels(topic, number, None, most, &mut names);
             }
         }
+        debug_assert!(
+            names.len() <= most && names.is_sorted() && names.first() > after,
+            "recorded names are out of order, or too many"
+        );
         names
     }
 

@@ -40,6 +40,10 @@ pub(super) fn replace(
             changes.push((key(topic, written), Some(piece.to_vec())));
             written += 1;
         }
+        debug_assert!(
+            written == pieces_of(packed.len()),
+            "a topic has more or fewer pieces than its length says"
+        );
     }
     let before = first.and_then(length_of).map_or(0, pieces_of);
     changes.extend((written..before).map(|number| (key(topic, number), None)));
