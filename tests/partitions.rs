@@ -318,9 +318,9 @@ fn a_member_that_was_cut_off_catches_up() {
 fn slow_links_only_make_it_slower() {
     let _alone = alone();
     let (faulty, leader) = start();
-    // There and back again it must be clearly less than a heartbeat interval, which is all that
-    // openraft gives a follower to answer.
-    let slow = Link::Slow(Duration::from_millis(25));
+    // There and back again it is longer than a heartbeat interval, which is all that openraft
+    // gives a follower to answer.
+    let slow = Link::Slow(Duration::from_millis(80));
     for member in 0..3 {
         faulty.links.around(member, slow, slow);
     }

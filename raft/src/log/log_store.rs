@@ -18,8 +18,8 @@ use crate::log::log_facts::LogFacts;
 use crate::log::registry_state::RegistryState;
 use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
 
-/// How much one AppendEntries message carries, unless a single entry is longer. It must arrive
-/// within one heartbeat interval: openraft 0.9 gives up on it then.
+/// How much one AppendEntries message carries, in bytes, unless a single entry is longer. A slow
+/// link must carry it, and a slow disk take it, in a fraction of `APPEND_INTERVALS`.
 const APPEND_BYTES: usize = 512 * 1024;
 
 /// The log of one member; clones share it.

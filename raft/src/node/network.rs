@@ -11,18 +11,23 @@ use openraft::raft::{
     SnapshotResponse, VoteRequest, VoteResponse,
 };
 use raftlookupd_storage::registration::MemberId;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::cluster::quorum_contact::QuorumContact;
 use crate::log::durable_index::DurableIndex;
 use crate::log::log_facts::LogFacts;
+use crate::node::append_calls::{AppendCalls, Calling};
 use crate::peer::client::PeerClient;
 use crate::peer::message::Call;
 use crate::types::{PeerNode, Snapshot, TypeConfig, Vote};
 
 /// Pause of replication after a peer could not be reached.
 const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long a follower may take over an AppendEntries, in heartbeat intervals: for a slow disk, or
+/// a link across half the world. One that hangs is dialled again after that.
+const APPEND_INTERVALS: u32 = 10;
 
 /// openraft drops a call at its deadline; we give it up a little earlier, so that it counts as lost.
 const MARGIN: Duration = Duration::from_millis(2);
@@ -50,8 +55,12 @@ pub(crate) struct PeerConnection {
     contact: Arc<QuorumContact>,
     target: MemberId,
     node: PeerNode,
+    /// Never locked: openraft asks for connections that threads may share, and shares none.
+    appends: Mutex<AppendCalls<AppendError>>,
     sending: Option<Sending>,
 }
+
+type AppendError = RpcError<RaftError<MemberId>>;
 
 /// A snapshot on its way to the peer.
 struct Sending {
@@ -98,6 +107,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             contact: self.contact.clone(),
             target,
             node: node.clone(),
+            appends: Mutex::default(),
             sending: None,
         }
     }
@@ -110,18 +120,51 @@ impl PeerConnection {
         E: std::error::Error,
     {
         let deadline = option.hard_ttl().saturating_sub(MARGIN);
-        let called = self.client.call(self.target, &self.node, request, deadline);
-        match called.await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new_with_node(
-                self.target,
-                self.node.clone(),
-                error,
-            ))),
-            // Only this makes openraft pause. After any other error it retries at once, indefinitely:
-            // a proxy that accepts and closes would keep a processor busy.
-            Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
+        call(&self.client, self.target, &self.node, request, deadline).await
+    }
+
+    /// An AppendEntries that outlives openraft's own deadline.
+    fn appending(
+        &self,
+        deadline: Duration,
+    ) -> impl Fn(AppendEntriesRequest<TypeConfig>) -> Calling<AppendError> + use<> {
+        let (client, target, node) = (self.client.clone(), self.target, self.node.clone());
+        let contact = self.contact.clone();
+        move |request| {
+            let (client, node, contact) = (client.clone(), node.clone(), contact.clone());
+            Box::pin(async move {
+                let sent = Instant::now();
+                let answer = call(&client, target, &node, request, deadline).await?;
+                if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                    contact.accepted(target, sent);
+                }
+                Ok(answer)
+            })
         }
+    }
+}
+
+async fn call<Q, T, E>(
+    client: &PeerClient,
+    target: MemberId,
+    node: &PeerNode,
+    request: Q,
+    deadline: Duration,
+) -> Result<T, RpcError<E>>
+where
+    Q: Call<Answer = Result<T, E>>,
+    E: std::error::Error,
+{
+    match client.call(target, node, request, deadline).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(RPCError::RemoteError(RemoteError::new_with_node(
+            target,
+            node.clone(),
+            error,
+        ))),
+        // Only this makes openraft pause. After any other error it retries at once, indefinitely:
+        // a proxy that accepts and closes would keep a processor busy.
+        Err(error) => Err(RPCError::Unreachable(Unreachable::new(&error))),
     }
 }
 
@@ -137,12 +180,10 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
             // Before any follower can act on it.
             self.facts.committed(committed.index);
         }
-        let sent = Instant::now();
-        let answer = self.call(rpc, &option).await?;
-        if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-            self.contact.accepted(self.target, sent);
-        }
-        Ok(answer)
+        let appending = self.appending(option.hard_ttl().saturating_mul(APPEND_INTERVALS));
+        let appends = self.appends.get_mut();
+        let appends = appends.unwrap_or_else(PoisonError::into_inner);
+        appends.append(rpc, appending).await
     }
 
     async fn install_snapshot(
