@@ -1,6 +1,7 @@
 //! Serves one connection: hyper reads its requests and writes the answers of the interface.
 
 pub(super) mod client;
+mod fragments;
 mod stream;
 
 use std::convert::Infallible;

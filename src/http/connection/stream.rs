@@ -13,6 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
+use super::fragments::Fragments;
+
 /// Bytes read at once. Hardly any request is longer.
 const READ: usize = 4 * 1024;
 
@@ -26,6 +28,7 @@ const LINGER: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: Arc<TcpStream>,
+    fragments: Fragments,
     /// Runs while nothing can be written.
     stalled: Option<Pin<Box<Sleep>>>,
     /// Runs from the moment that our side is closed.
@@ -36,6 +39,7 @@ impl Stream {
     pub(super) fn new(socket: Arc<TcpStream>) -> Self {
         Stream {
             socket,
+            fragments: Fragments::default(),
             stalled: None,
             closing: None,
         }
@@ -83,17 +87,19 @@ fn read(socket: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
 
 impl AsyncRead for Stream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.socket.poll_read_ready(context))?;
             let room = buffer.remaining().min(READ);
-            match read(&self.socket, buffer.initialize_unfilled_to(room)) {
+            let bytes = buffer.initialize_unfilled_to(room);
+            match read(&self.socket, bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
                 Ok(count) => {
+                    self.fragments.refuse(&mut bytes[..count]);
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
