@@ -1,32 +1,40 @@
-//! Keeps an AppendEntries call going for longer than openraft 0.9 waits for it.
+//! Makes openraft's AppendEntries calls to one follower, on other terms than openraft 0.9 does.
 //!
-//! openraft gives a follower one heartbeat interval to answer, drops the call, and makes it again.
-//! If that were all, a follower whose disk or link takes longer could never answer. So a call
-//! outlives the one who made it, and when openraft repeats it, the repetition waits for the answer
-//! to the first. Heartbeats go on meanwhile: the follower must not stand for election, and the
-//! leader must know that it is still followed.
+//! - **Entries** get more time. openraft gives a follower one heartbeat interval to answer, drops
+//!   the call, and makes it again, so a follower whose disk or link takes longer could never answer.
+//!   Here a call outlives the one who made it, and its repetition waits for the same answer.
+//! - **Heartbeats** hold nothing up. openraft sends a follower one message at a time, and after
+//!   each commit a heartbeat that tells of it: the next entries would wait for the answer to that.
+//!   Heartbeats also go on while entries take long, or the follower would stand for election.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
 use raftlookupd_storage::registration::MemberId;
 
+use crate::node::heartbeats::Heartbeats;
 use crate::types::{LogId, TypeConfig, Vote};
 
 /// A call that is under way.
 pub(crate) type Calling<E> = Pin<Box<dyn Future<Output = Result<Answer, E>> + Send>>;
 
-type Answer = AppendEntriesResponse<MemberId>;
-type Append = AppendEntriesRequest<TypeConfig>;
+/// Makes a call.
+pub(crate) type Caller<E> = dyn Fn(Append) -> Calling<E> + Send + Sync;
 
-/// The calls to one follower that are under way: at most one with entries, and one without.
-///
-/// They only advance while [`append`](Self::append) is awaited, and end with this.
+pub(crate) type Answer = AppendEntriesResponse<MemberId>;
+pub(crate) type Append = AppendEntriesRequest<TypeConfig>;
+
+/// The calls to one follower. They end with this.
 pub(crate) struct AppendCalls<E> {
-    entries: Option<Pending<E>>,
-    heartbeat: Option<Pending<E>>,
+    caller: Arc<Caller<E>>,
+    /// With entries; only advances while an answer is awaited.
+    pending: Option<Pending<E>>,
+    /// Begins with the first entries: a connection that has not carried any may be openraft's way
+    /// to ask whether it still leads, and that has to be answered by the follower.
+    heartbeats: Option<Heartbeats>,
 }
 
 struct Pending<E> {
@@ -34,14 +42,13 @@ struct Pending<E> {
     answer: Calling<E>,
 }
 
-/// What an AppendEntries asks the follower to have.
-#[derive(Clone, Copy, PartialEq)]
+/// Which entries an AppendEntries asks the follower to have.
+#[derive(Clone, Copy)]
 struct Range {
     vote: Vote,
     /// Followed by the entries.
     previous: Option<LogId>,
     last: Option<LogId>,
-    committed: Option<LogId>,
 }
 
 impl Range {
@@ -51,7 +58,6 @@ impl Range {
             vote: request.vote,
             previous: request.prev_log_id,
             last: last.or(request.prev_log_id),
-            committed: request.leader_commit,
         }
     }
 
@@ -61,66 +67,57 @@ impl Range {
     }
 }
 
-impl<E> Default for AppendCalls<E> {
-    fn default() -> Self {
+impl<E: Send + 'static> AppendCalls<E> {
+    pub(crate) fn new(caller: Arc<Caller<E>>) -> Self {
         AppendCalls {
-            entries: None,
-            heartbeat: None,
+            caller,
+            pending: None,
+            heartbeats: None,
         }
     }
-}
 
-impl<E> AppendCalls<E> {
-    /// The answer to this request: to a call that is still under way if it asked for a part of the
-    /// same, and to a new one otherwise. Dropped before it is ready, it leaves the call under way.
+    /// The answer to this request: to a call that is still under way if that asked for a part of
+    /// the same, and to a new one otherwise. Dropped before it is ready, it leaves the call under way.
     ///
     /// # Errors
     /// Those of the call.
-    pub(crate) async fn append(
-        &mut self,
-        request: Append,
-        call: impl Fn(Append) -> Calling<E>,
-    ) -> Result<Answer, E> {
-        let range = Range::of(&request);
+    pub(crate) async fn append(&mut self, request: Append) -> Result<Answer, E> {
         if request.entries.is_empty() {
-            self.beat(request, range, &call);
-            let beaten = poll_fn(|context| poll(&mut self.heartbeat, context)).await;
-            return beaten.1;
+            return match &self.heartbeats {
+                None => (self.caller)(request).await,
+                Some(heartbeats) => Ok(self.beat(heartbeats, request)),
+            };
         }
+        let range = Range::of(&request);
         let joins = |pending: &Pending<E>| pending.range.begins(&range);
-        if self.entries.as_ref().is_some_and(joins) {
-            self.beat(
-                heartbeat_before(&request),
-                Range {
-                    last: range.previous,
-                    ..range
-                },
-                &call,
-            );
+        if self.pending.as_ref().is_some_and(joins) {
+            if let Some(heartbeats) = &self.heartbeats {
+                self.beat(heartbeats, heartbeat_before(&request));
+            }
         } else {
-            let answer = call(request);
-            self.entries = Some(Pending { range, answer });
+            let answer = (self.caller)(request);
+            self.pending = Some(Pending { range, answer });
         }
-        poll_fn(|context| {
-            if let Poll::Ready((asked, answer)) = poll(&mut self.entries, context) {
-                return Poll::Ready(answer.map(|answer| answer_to(&range, &asked, answer)));
+        let heartbeats = self.heartbeats.get_or_insert_default();
+        let pending = &mut self.pending;
+        tokio::select! {
+            biased;
+            (asked, answer) = poll_fn(|context| poll(pending, context)) => {
+                answer.map(|answer| answer_to(&range, &asked, answer))
             }
-            if let Poll::Ready((_, Ok(answer @ Answer::HigherVote(_)))) =
-                poll(&mut self.heartbeat, context)
-            {
-                return Poll::Ready(Ok(answer));
-            }
-            Poll::Pending
-        })
-        .await
+            vote = heartbeats.refused() => Ok(Answer::HigherVote(vote)),
+        }
     }
 
-    /// Makes a heartbeat, unless the same one is under way.
-    fn beat(&mut self, request: Append, range: Range, call: impl Fn(Append) -> Calling<E>) {
-        let joins = |pending: &Pending<E>| pending.range == range;
-        if !self.heartbeat.as_ref().is_some_and(joins) {
-            let answer = call(request);
-            self.heartbeat = Some(Pending { range, answer });
+    /// The follower has acknowledged all that a heartbeat claims, so nothing depends on its answer
+    /// but whether it follows another leader.
+    fn beat(&self, heartbeats: &Heartbeats, request: Append) -> Answer {
+        match heartbeats.higher_vote() {
+            Some(vote) => Answer::HigherVote(vote),
+            None => {
+                heartbeats.beat(request, &self.caller);
+                Answer::Success
+            }
         }
     }
 }
@@ -146,7 +143,7 @@ fn answer_to(wanted: &Range, asked: &Range, answer: Answer) -> Answer {
 /// The outcome of a call, which is over then; pending if there is none.
 fn poll<E>(
     pending: &mut Option<Pending<E>>,
-    context: &mut std::task::Context<'_>,
+    context: &mut Context<'_>,
 ) -> Poll<(Range, Result<Answer, E>)> {
     let Some(calling) = pending else {
         return Poll::Pending;

@@ -58,6 +58,7 @@ impl Loaded {
             log: log.durable_index(),
             facts: log.facts(),
             contact: contact.clone(),
+            heartbeat_interval: base.settings.heartbeat_interval,
         };
         let config = base.settings.raft.clone();
         let raft = Raft::new(own.id, config, network, log.clone(), state_machine).await;

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::cluster::quorum_contact::QuorumContact;
 use crate::log::durable_index::DurableIndex;
 use crate::log::log_facts::LogFacts;
-use crate::node::append_calls::{AppendCalls, Calling};
+use crate::node::append_calls::{AppendCalls, Caller};
 use crate::peer::client::PeerClient;
 use crate::peer::message::Call;
 use crate::types::{PeerNode, Snapshot, TypeConfig, Vote};
@@ -28,6 +28,9 @@ const BACKOFF: Duration = Duration::from_millis(100);
 /// How long a follower may take over an AppendEntries, in heartbeat intervals: for a slow disk, or
 /// a link across half the world. One that hangs is dialled again after that.
 const APPEND_INTERVALS: u32 = 10;
+
+/// The same for a heartbeat, which needs no disk.
+const HEARTBEAT_INTERVALS: u32 = 5;
 
 /// openraft drops a call at its deadline; we give it up a little earlier, so that it counts as lost.
 const MARGIN: Duration = Duration::from_millis(2);
@@ -45,6 +48,8 @@ pub(crate) struct Network {
     pub(crate) facts: Arc<LogFacts>,
     /// When members accepted this one as their leader.
     pub(crate) contact: Arc<QuorumContact>,
+    /// Between two heartbeats.
+    pub(crate) heartbeat_interval: Duration,
 }
 
 /// Openraft's view of one peer.
@@ -52,7 +57,6 @@ pub(crate) struct PeerConnection {
     client: PeerClient,
     log: DurableIndex,
     facts: Arc<LogFacts>,
-    contact: Arc<QuorumContact>,
     target: MemberId,
     node: PeerNode,
     /// Never locked: openraft asks for connections that threads may share, and shares none.
@@ -100,14 +104,14 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = PeerConnection;
 
     async fn new_client(&mut self, target: MemberId, node: &PeerNode) -> PeerConnection {
+        let appends = self.appending(target, node);
         PeerConnection {
             client: self.peers.clone(),
             log: self.log.clone(),
             facts: self.facts.clone(),
-            contact: self.contact.clone(),
             target,
             node: node.clone(),
-            appends: Mutex::default(),
+            appends: Mutex::new(AppendCalls::new(appends)),
             sending: None,
         }
     }
@@ -122,16 +126,20 @@ impl PeerConnection {
         let deadline = option.hard_ttl().saturating_sub(MARGIN);
         call(&self.client, self.target, &self.node, request, deadline).await
     }
+}
 
-    /// An AppendEntries that outlives openraft's own deadline.
-    fn appending(
-        &self,
-        deadline: Duration,
-    ) -> impl Fn(AppendEntriesRequest<TypeConfig>) -> Calling<AppendError> + use<> {
-        let (client, target, node) = (self.client.clone(), self.target, self.node.clone());
-        let contact = self.contact.clone();
-        move |request| {
+impl Network {
+    /// Makes AppendEntries calls that outlive openraft's own deadline.
+    fn appending(&self, target: MemberId, node: &PeerNode) -> Arc<Caller<AppendError>> {
+        let (client, contact) = (self.peers.clone(), self.contact.clone());
+        let (node, interval) = (node.clone(), self.heartbeat_interval);
+        Arc::new(move |request: AppendEntriesRequest<TypeConfig>| {
             let (client, node, contact) = (client.clone(), node.clone(), contact.clone());
+            let intervals = match request.entries.is_empty() {
+                true => HEARTBEAT_INTERVALS,
+                false => APPEND_INTERVALS,
+            };
+            let deadline = interval.saturating_mul(intervals);
             Box::pin(async move {
                 let sent = Instant::now();
                 let answer = call(&client, target, &node, request, deadline).await?;
@@ -140,7 +148,7 @@ impl PeerConnection {
                 }
                 Ok(answer)
             })
-        }
+        })
     }
 }
 
@@ -172,7 +180,7 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
     async fn append_entries(
         &mut self,
         rpc: AppendEntriesRequest<TypeConfig>,
-        option: RPCOption,
+        _: RPCOption,
     ) -> Result<AppendEntriesResponse<MemberId>, RpcError<RaftError<MemberId>>> {
         if let Some(committed) = rpc.leader_commit {
             let durable = self.log.reaches(committed.index).await;
@@ -180,10 +188,9 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
             // Before any follower can act on it.
             self.facts.committed(committed.index);
         }
-        let appending = self.appending(option.hard_ttl().saturating_mul(APPEND_INTERVALS));
         let appends = self.appends.get_mut();
         let appends = appends.unwrap_or_else(PoisonError::into_inner);
-        appends.append(rpc, appending).await
+        appends.append(rpc).await
     }
 
     async fn install_snapshot(

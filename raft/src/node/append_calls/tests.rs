@@ -1,9 +1,8 @@
 //! Plays openraft: makes calls, drops them, and makes them again.
 
 use super::*;
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::sync::Mutex;
+use std::task::Waker;
 
 use openraft::EntryPayload;
 use tokio::sync::oneshot;
@@ -12,9 +11,11 @@ use crate::types::{Entry, LeaderId};
 
 type Outcome = Result<Answer, String>;
 
-/// A follower that answers when told to.
-#[derive(Clone, Default)]
-struct Follower(Rc<RefCell<Vec<Asked>>>);
+/// A follower that answers when told to, and who calls it.
+struct Scene {
+    asked: Arc<Mutex<Vec<Asked>>>,
+    calls: AppendCalls<String>,
+}
 
 struct Asked {
     entries: usize,
@@ -22,43 +23,65 @@ struct Asked {
     answer: Option<oneshot::Sender<Outcome>>,
 }
 
-impl Follower {
-    fn call(&self, request: Append) -> Calling<String> {
-        let (answer, answered) = oneshot::channel();
-        self.0.borrow_mut().push(Asked {
-            entries: request.entries.len(),
-            committed: request.leader_commit,
-            answer: Some(answer),
-        });
-        Box::pin(async move { answered.await.unwrap() })
+impl Scene {
+    fn new() -> Self {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let follower = asked.clone();
+        let caller = move |request: Append| -> Calling<String> {
+            let (answer, answered) = oneshot::channel();
+            follower.lock().unwrap().push(Asked {
+                entries: request.entries.len(),
+                committed: request.leader_commit,
+                answer: Some(answer),
+            });
+            Box::pin(async move { answered.await.unwrap() })
+        };
+        Scene {
+            asked,
+            calls: AppendCalls::new(Arc::new(caller)),
+        }
+    }
+
+    /// Waits for the answer for a moment, then drops the request.
+    async fn attempt(&mut self, request: Append) -> Option<Outcome> {
+        let outcome = {
+            let mut attempt = std::pin::pin!(self.calls.append(request));
+            let mut context = Context::from_waker(Waker::noop());
+            attempt.as_mut().poll(&mut context)
+        };
+        self.settle().await;
+        match outcome {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        }
+    }
+
+    /// Lets the heartbeats' tasks run.
+    async fn settle(&self) {
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// How many entries each call had.
     fn calls(&self) -> Vec<usize> {
-        self.0.borrow().iter().map(|asked| asked.entries).collect()
+        let asked = self.asked.lock().unwrap();
+        asked.iter().map(|asked| asked.entries).collect()
     }
 
-    fn answers(&self, call: usize, outcome: Outcome) {
-        let answer = self.0.borrow_mut()[call].answer.take();
+    fn committed(&self, call: usize) -> Option<LogId> {
+        self.asked.lock().unwrap()[call].committed
+    }
+
+    async fn answers(&self, call: usize, outcome: Outcome) {
+        let answer = self.asked.lock().unwrap()[call].answer.take();
         answer.unwrap().send(outcome).unwrap();
+        self.settle().await;
     }
 
     fn is_dropped(&self, call: usize) -> bool {
-        self.0.borrow()[call].answer.as_ref().unwrap().is_closed()
-    }
-}
-
-/// Waits for the answer for a moment, then drops the request.
-fn attempt(
-    calls: &mut AppendCalls<String>,
-    follower: &Follower,
-    request: Append,
-) -> Option<Outcome> {
-    let attempt = calls.append(request, |request| follower.call(request));
-    let mut context = Context::from_waker(Waker::noop());
-    match std::pin::pin!(attempt).poll(&mut context) {
-        Poll::Ready(outcome) => Some(outcome),
-        Poll::Pending => None,
+        let asked = self.asked.lock().unwrap();
+        asked[call].answer.as_ref().unwrap().is_closed()
     }
 }
 
@@ -80,39 +103,42 @@ fn upto(last: u64) -> Append {
     }
 }
 
-#[test]
-fn a_repetition_gets_the_answer_to_the_first_call() {
-    let (mut calls, follower) = (AppendCalls::default(), Follower::default());
-    for _ in 0..5 {
-        assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
+/// A heartbeat that tells that entries up to this one are committed.
+fn heartbeat(committed: u64) -> Append {
+    Append {
+        leader_commit: Some(id(committed)),
+        ..upto(5)
     }
-    assert_eq!(follower.calls(), [2, 0], "one heartbeat meanwhile");
-    follower.answers(1, Ok(Answer::Success));
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-    assert_eq!(follower.calls(), [2, 0, 0], "the next heartbeat");
-    follower.answers(0, Ok(Answer::Success));
-    let answer = attempt(&mut calls, &follower, upto(7));
-    assert_eq!(answer, Some(Ok(Answer::Success)));
-    assert_eq!(
-        attempt(&mut calls, &follower, upto(7)),
-        None,
-        "nothing is left over"
-    );
-    assert_eq!(follower.calls(), [2, 0, 0, 2]);
 }
 
-#[test]
-fn a_repetition_that_asks_for_more_learns_what_is_there() {
-    let (mut calls, follower) = (AppendCalls::default(), Follower::default());
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-    follower.answers(0, Ok(Answer::Success));
-    let answer = attempt(&mut calls, &follower, upto(9));
+fn success() -> Option<Outcome> {
+    Some(Ok(Answer::Success))
+}
+
+#[tokio::test]
+async fn a_repetition_gets_the_answer_to_the_first_call() {
+    let mut scene = Scene::new();
+    for _ in 0..2 {
+        assert_eq!(scene.attempt(upto(7)).await, None);
+    }
+    assert_eq!(scene.calls(), [2, 0], "and a heartbeat meanwhile");
+    scene.answers(0, Ok(Answer::Success)).await;
+    assert_eq!(scene.attempt(upto(7)).await, success());
+    assert_eq!(scene.attempt(upto(7)).await, None, "nothing is left over");
+    assert_eq!(scene.calls(), [2, 0, 0, 2]);
+}
+
+#[tokio::test]
+async fn a_repetition_that_asks_for_more_learns_what_is_there() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.attempt(upto(7)).await, None);
+    scene.answers(0, Ok(Answer::Success)).await;
+    let answer = scene.attempt(upto(9)).await;
     assert_eq!(answer, Some(Ok(Answer::PartialSuccess(Some(id(7))))));
 }
 
-#[test]
-fn what_asks_for_something_else_is_a_call_of_its_own() {
+#[tokio::test]
+async fn what_asks_for_something_else_is_a_call_of_its_own() {
     let other_vote = Append {
         vote: Vote::new_committed(2, 1),
         ..upto(7)
@@ -122,40 +148,51 @@ fn what_asks_for_something_else_is_a_call_of_its_own() {
         ..upto(7)
     };
     for other in [other_vote, elsewhere, upto(6)] {
-        let (mut calls, follower) = (AppendCalls::default(), Follower::default());
-        assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-        assert_eq!(attempt(&mut calls, &follower, other), None);
-        assert!(follower.is_dropped(0));
-        follower.answers(1, Ok(Answer::Conflict));
+        let mut scene = Scene::new();
+        assert_eq!(scene.attempt(upto(7)).await, None);
+        assert_eq!(scene.attempt(other).await, None);
+        assert!(scene.is_dropped(0) && !scene.is_dropped(1));
     }
 }
 
-#[test]
-fn heartbeats_pass_entries_and_tell_what_is_committed() {
-    let (mut calls, follower) = (AppendCalls::default(), Follower::default());
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-    assert_eq!(attempt(&mut calls, &follower, upto(5)), None);
-    let newer = Append {
-        leader_commit: Some(id(6)),
-        ..upto(5)
-    };
-    assert_eq!(attempt(&mut calls, &follower, newer), None);
-    assert_eq!(follower.calls(), [2, 0, 0]);
-    assert_eq!(follower.0.borrow()[2].committed, Some(id(6)));
-    assert!(follower.is_dropped(1) && !follower.is_dropped(0));
+#[tokio::test]
+async fn a_connection_without_entries_waits_for_the_follower() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.attempt(heartbeat(5)).await, None);
+    assert!(scene.is_dropped(0));
+    assert_eq!(scene.attempt(heartbeat(5)).await, None);
+    assert_eq!(scene.calls(), [0, 0]);
 }
 
-#[test]
-fn a_higher_vote_and_a_failure_are_told_at_once() {
-    let (mut calls, follower) = (AppendCalls::default(), Follower::default());
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), None);
+#[tokio::test]
+async fn heartbeats_hold_nothing_up() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.attempt(upto(7)).await, None);
+    for committed in 10..20 {
+        assert_eq!(scene.attempt(heartbeat(committed)).await, success());
+    }
+    assert_eq!(scene.calls(), [2, 0, 0, 0, 0], "so many at once");
+    scene.answers(3, Err("lost".into())).await;
+    assert_eq!(scene.calls().len(), 6);
+    assert_eq!(scene.committed(5), Some(id(19)), "the last one");
+    scene.answers(5, Ok(Answer::Success)).await;
+    assert_eq!(scene.calls().len(), 6);
+    drop(scene.calls);
+    tokio::task::yield_now().await;
+    let asked = scene.asked.lock().unwrap();
+    let mut waiting = asked.iter().filter_map(|asked| asked.answer.as_ref());
+    assert!(waiting.all(oneshot::Sender::is_closed));
+}
+
+#[tokio::test]
+async fn a_higher_vote_and_a_failure_are_told() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.attempt(upto(7)).await, None);
+    scene.answers(0, Err("lost".into())).await;
+    assert_eq!(scene.attempt(upto(7)).await, Some(Err("lost".into())));
+    assert_eq!(scene.attempt(upto(7)).await, None);
     let higher = || Ok(Answer::HigherVote(Vote::new(2, 3)));
-    follower.answers(1, higher());
-    assert_eq!(attempt(&mut calls, &follower, upto(7)), Some(higher()));
-    follower.answers(0, Err("lost".into()));
-    assert_eq!(
-        attempt(&mut calls, &follower, upto(7)),
-        Some(Err("lost".into()))
-    );
+    scene.answers(1, higher()).await;
+    assert_eq!(scene.attempt(upto(7)).await, Some(higher()));
+    assert_eq!(scene.attempt(heartbeat(5)).await, Some(higher()));
 }
