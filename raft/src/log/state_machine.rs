@@ -126,7 +126,9 @@ impl StateMachine {
             // Reads need not wait for the disk: what is not written yet, the log replays.
             self.publish();
             let mark = encode("an applied mark", &self.mark)?;
-            self.state.read(|db| self.store.apply(db, changes, &mark))?;
+            if self.state.read(|db| self.store.note(db, changes, &mark)) {
+                aside(|| self.state.read(|db| self.store.write(db)))?;
+            }
         }
         Ok(answers)
     }
@@ -323,8 +325,7 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     }
 }
 
-/// Work that takes long with a large registry: other tasks of this thread go on elsewhere, if
-/// there is another thread.
+/// Work that takes long: other tasks of this thread go on elsewhere, if there is another thread.
 fn aside<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

@@ -62,7 +62,7 @@ struct Current {
 pub struct Loaded {
     /// The registry.
     pub db: RegistrationDb,
-    /// The mark that was written with it: see [`apply`](RegistrationStore::apply) and
+    /// The mark that was written with it: see [`note`](RegistrationStore::note) and
     /// [`install`](RegistrationStore::install).
     pub mark: Vec<u8>,
 }
@@ -141,30 +141,20 @@ impl RegistrationStore {
         })
     }
 
-    /// Notes the changes in this registry, which has applied the log up to `mark`. They are written
-    /// together with the mark, now or later.
+    /// Notes the changes in this registry, which has applied the log up to `mark`. Returns whether
+    /// there is enough to [`write`](Self::write), which takes milliseconds.
+    #[must_use]
+    pub fn note(&self, db: &RegistrationDb, changes: Vec<RegistryChange>, mark: &[u8]) -> bool {
+        let mut current = self.0.current();
+        current.unwritten.note(changes, mark);
+        current.unwritten.is_due(db)
+    }
+
+    /// Writes the changes that were noted, together with the last mark. `db` is the registry that
+    /// [`note`](Self::note) was last called with, unchanged since. Not synced.
     ///
     /// # Errors
     /// [`Error::Io`] if the changes cannot be written. The member must stop then.
-    pub fn apply(
-        &self,
-        db: &RegistrationDb,
-        changes: Vec<RegistryChange>,
-        mark: &[u8],
-    ) -> Result<()> {
-        let mut current = self.0.current();
-        current.unwritten.note(changes, mark);
-        match current.unwritten.is_due(db) {
-            true => self.0.write(&mut current, db),
-            false => Ok(()),
-        }
-    }
-
-    /// Writes the changes that were noted. `db` is the registry that [`apply`](Self::apply) was
-    /// last called with, unchanged since. Not synced.
-    ///
-    /// # Errors
-    /// As [`apply`](Self::apply).
     pub fn write(&self, db: &RegistrationDb) -> Result<()> {
         self.0.write(&mut self.0.current(), db)
     }

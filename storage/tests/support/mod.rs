@@ -75,9 +75,9 @@ impl Feed {
             ..Proposal::default()
         };
         let applied = self.db.apply(&proposal).unwrap();
-        store
-            .apply(&self.db, applied.changes, &self.mark())
-            .unwrap();
+        if store.note(&self.db, applied.changes, &self.mark()) {
+            store.write(&self.db).unwrap();
+        }
     }
 
     /// Writes everything applied so far to the tables.
