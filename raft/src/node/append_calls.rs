@@ -8,24 +8,11 @@
 //!   Heartbeats also go on while entries take long, or the follower would stand for election.
 
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
-use raftlookupd_storage::registration::MemberId;
-
-use crate::node::heartbeats::Heartbeats;
-use crate::types::{LogId, TypeConfig, Vote};
-
-/// A call that is under way.
-pub(crate) type Calling<E> = Pin<Box<dyn Future<Output = Result<Answer, E>> + Send>>;
-
-/// Makes a call.
-pub(crate) type Caller<E> = dyn Fn(Append) -> Calling<E> + Send + Sync;
-
-pub(crate) type Answer = AppendEntriesResponse<MemberId>;
-pub(crate) type Append = AppendEntriesRequest<TypeConfig>;
+use crate::node::heartbeats::{Answer, Append, Caller, Calling, Heartbeats};
+use crate::types::{LogId, Vote};
 
 /// The calls to one follower. They end with this.
 pub(crate) struct AppendCalls<E> {

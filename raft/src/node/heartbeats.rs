@@ -1,12 +1,25 @@
 //! Sends heartbeats to one follower without waiting for the answers.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse};
+use raftlookupd_storage::registration::MemberId;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::node::append_calls::{Answer, Append, Caller};
-use crate::types::Vote;
+use crate::types::{TypeConfig, Vote};
+
+/// A call that is under way.
+pub(crate) type Calling<E> = Pin<Box<dyn Future<Output = Result<Answer, E>> + Send>>;
+
+/// Makes a call.
+pub(crate) type Caller<E> = dyn Fn(Append) -> Calling<E> + Send + Sync;
+
+/// The answer to an AppendEntries.
+pub(crate) type Answer = AppendEntriesResponse<MemberId>;
+/// An AppendEntries.
+pub(crate) type Append = AppendEntriesRequest<TypeConfig>;
 
 /// The most calls that are under way: the follower, or the way to it, is slow or gone.
 const MOST: usize = 4;
