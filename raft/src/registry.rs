@@ -142,7 +142,10 @@ impl Registry {
             cluster_id: format!("{:032x}", self.node.own.cluster),
             id: self.node.own.id,
             name: self.node.name.clone(),
-            leader: metrics.current_leader,
+            leader: self
+                .node
+                .view
+                .confirmed_leader(self.node.leader_contact.heard()),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             applied_index: applied.log_id.map_or(0, |id| id.index),

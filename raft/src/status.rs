@@ -13,7 +13,7 @@ pub struct Status {
     pub id: MemberId,
     /// This member's name.
     pub name: String,
-    /// The leader as this member knows it.
+    /// The leader, if one is known and has a quorum.
     pub leader: Option<MemberId>,
     /// Raft's term.
     pub term: u64,

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::watch;
@@ -14,12 +14,16 @@ use tokio::sync::watch;
 use crate::cluster::quorum_contact::QuorumContact;
 use crate::types::{PeerNode, RaftMetrics, StoredMembership};
 
+/// A leader that was not followed, or not heard, for this many lower election timeouts is none.
+const LOST_AFTER: u32 = 3;
+
 /// One member's view; clones share it.
 #[derive(Clone)]
 pub(crate) struct View {
     me: MemberId,
     metrics: watch::Receiver<RaftMetrics>,
     contact: Arc<QuorumContact>,
+    lost_after: Duration,
 }
 
 /// Whether so many are a majority.
@@ -28,16 +32,19 @@ pub(crate) fn is_majority(count: usize, of: usize) -> bool {
 }
 
 impl View {
-    /// The view of this member; `contact` says when it was last followed.
+    /// The view of this member; `contact` says when it was last followed, and `election_timeout` is
+    /// the lower one.
     pub(crate) fn new(
         me: MemberId,
         metrics: watch::Receiver<RaftMetrics>,
         contact: Arc<QuorumContact>,
+        election_timeout: Duration,
     ) -> Self {
         View {
             me,
             metrics,
             contact,
+            lost_after: election_timeout.saturating_mul(LOST_AFTER),
         }
     }
 
@@ -49,6 +56,22 @@ impl View {
     /// The leader, if one is known.
     pub(crate) fn leader(&self) -> Option<MemberId> {
         self.metrics.borrow().current_leader
+    }
+
+    /// The leader that operators are told of: one that has a quorum, as far as this member can
+    /// know. openraft names a leader for as long as it knows of no other. `heard` says when this member last
+    /// accepted something from a leader.
+    pub(crate) fn confirmed_leader(&self, heard: Option<Instant>) -> Option<MemberId> {
+        let confirmed = match self.leads() {
+            true => self.leads_with_quorum(self.lost_after),
+            false => heard.is_some_and(|heard| heard.elapsed() < self.lost_after),
+        };
+        self.leader().filter(|_| confirmed)
+    }
+
+    /// How long a leader may be without a quorum before it counts as one that has lost it.
+    pub(crate) fn lost_after(&self) -> Duration {
+        self.lost_after
     }
 
     /// Whether this member leads, as far as it knows.
@@ -180,7 +203,7 @@ mod tests {
 
     fn view(configs: &[&[MemberId]], leader: Option<MemberId>) -> View {
         let (_, metrics) = watch::channel(metrics(configs, leader));
-        View::new(1, metrics, Arc::default())
+        View::new(1, metrics, Arc::default(), Duration::from_millis(300))
     }
 
     #[test]
@@ -215,5 +238,21 @@ mod tests {
         unfollowed.contact().accepted(3, std::time::Instant::now());
         assert!(unfollowed.leads_with_quorum(Duration::from_secs(60)));
         assert_eq!(view(&[&[1, 2, 3]], None).other_leader(), None);
+    }
+
+    #[test]
+    fn operators_are_told_of_a_leader_with_a_quorum() {
+        let now = Instant::now();
+        let long_ago = now.checked_sub(Duration::from_secs(1));
+        let led = view(&[&[1, 2, 3]], Some(2));
+        assert_eq!(led.confirmed_leader(Some(now)), Some(2));
+        assert_eq!(led.confirmed_leader(long_ago), None);
+        assert_eq!(led.confirmed_leader(None), None);
+        let leads = view(&[&[1, 2, 3]], Some(1));
+        assert_eq!(leads.confirmed_leader(Some(now)), None);
+        leads.contact().accepted(3, now);
+        assert_eq!(leads.confirmed_leader(None), Some(1));
+        assert_eq!(view(&[&[1]], Some(1)).confirmed_leader(None), Some(1));
+        assert_eq!(view(&[&[1]], None).confirmed_leader(Some(now)), None);
     }
 }

@@ -60,11 +60,12 @@ impl Loaded {
             contact: contact.clone(),
             heartbeat_interval: base.settings.heartbeat_interval,
         };
-        let config = base.settings.raft.clone();
+        let settings = &base.settings;
+        let (config, election) = (settings.raft.clone(), settings.election_timeout.start);
         let raft = Raft::new(own.id, config, network, log.clone(), state_machine).await;
         let raft = raft.map_err(|error| Error::Fatal(error.to_string()))?;
         Ok(Loaded {
-            view: View::new(own.id, raft.metrics(), contact),
+            view: View::new(own.id, raft.metrics(), contact, election),
             base,
             own,
             raft,

@@ -11,9 +11,6 @@ use crate::error::innermost;
 use crate::failure::{Ending, Failure};
 use crate::types::{PeerNode, Raft};
 
-/// A leader has lost its quorum after this many lower election timeouts without one.
-const LOST_QUORUM: u32 = 3;
-
 #[derive(PartialEq, Eq)]
 struct Seen {
     leader: Option<MemberId>,
@@ -51,12 +48,7 @@ pub(crate) async fn log_transitions(
             led_since = Instant::now();
         }
         let nodes = view.nodes();
-        let now = observe(
-            &view,
-            nodes.keys(),
-            led_since,
-            election_timeout * LOST_QUORUM,
-        );
+        let now = observe(&view, nodes.keys(), led_since);
         log_changes(&view, &nodes, &seen, &now);
         seen = now;
         // The age of the last quorum grows without a change of the metrics.
@@ -74,13 +66,12 @@ fn observe<'a>(
     view: &View,
     members: impl Iterator<Item = &'a MemberId>,
     led_since: Instant,
-    lost_after: Duration,
 ) -> Seen {
     // A leader that was just elected has that from when it led before.
     let age = view.quorum_age().map(|age| age.min(led_since.elapsed()));
     Seen {
         leader: view.leader(),
-        quorum: !view.leads() || age.is_none_or(|age| age < lost_after),
+        quorum: !view.leads() || age.is_none_or(|age| age < view.lost_after()),
         members: members.copied().collect(),
         voters: view.voters(),
     }
