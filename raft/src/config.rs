@@ -71,6 +71,25 @@ pub struct Config {
 }
 
 impl Config {
+    /// The same, for a member that begins anew.
+    ///
+    /// # Errors
+    /// [`Error::Fatal`] if the listener cannot be shared.
+    pub(crate) fn again(&self) -> Result<Config> {
+        let shared = self.peer_listener.try_clone();
+        let peer_listener =
+            shared.map_err(|error| Error::Fatal(format!("peer listener: {error}")))?;
+        Ok(Config {
+            peer_listener,
+            name: self.name.clone(),
+            data_path: self.data_path.clone(),
+            peer_broadcast_address: self.peer_broadcast_address.clone(),
+            forming: self.forming.clone(),
+            election_timeout: self.election_timeout.clone(),
+            ..*self
+        })
+    }
+
     pub(crate) fn openraft(&self) -> Result<Arc<openraft::Config>> {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = openraft::Config {

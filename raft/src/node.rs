@@ -15,3 +15,4 @@ pub(crate) mod opening;
 pub(crate) mod peer_service;
 pub(crate) mod running;
 pub(crate) mod runtime;
+pub(crate) mod standing;

@@ -9,11 +9,13 @@
 //! | `durable-mark` | the vote, and the index up to which log entries were durable |
 //! | `log/` | the Raft log, in numbered segments |
 //! | `sled/` | the registry |
+//! | `set-aside-1/` | the contents of the data path before the member began anew |
 //!
 //! Other crates may keep their own records beside these.
 
 mod layout;
 pub mod registration_store;
+mod set_aside;
 
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -22,7 +24,9 @@ use crate::disk::fs::create_private_folder;
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 use crate::log::LogTable;
+pub use layout::FORMAT_FILE;
 use registration_store::RegistrationStore;
+pub use set_aside::set_aside;
 
 /// The format version of the data path that this code writes and reads.
 pub const FORMAT: u32 = 4;
@@ -47,6 +51,7 @@ impl Store {
     pub fn open(data_path: &Path) -> Result<Store> {
         create_private_folder(data_path)?;
         let gate = WriteGate::new(data_path, layout::lock(data_path)?);
+        set_aside::finish(data_path)?;
         let mark = layout::check_or_create(data_path)?;
         let registrations = RegistrationStore::open(&gate)?;
         let applied = registrations.clone();

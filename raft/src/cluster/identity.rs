@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use raftlookupd_storage::encoding::{decode, encode};
+use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::record_file::RecordFile;
 use raftlookupd_storage::registration::MemberId;
 use serde::{Deserialize, Serialize};
@@ -11,10 +13,15 @@ use tokio::sync::watch;
 
 use crate::config::Forming;
 use crate::error::{Error, Result};
-use crate::peer::handshake::Place;
+use crate::peer::handshake::{Me, Place};
+use crate::peer::lineage::{Lineage, Promises};
 use crate::types::PeerNode;
 
-const FILE: &str = "identity";
+/// The file that holds the identity.
+pub(crate) const FILE: &str = "identity";
+
+/// The file that holds the starts.
+const STARTS: &str = "starts";
 
 /// The identity of the member that a data path belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,16 +69,18 @@ pub(crate) struct IdentityFile {
 pub(crate) struct Incarnation {
     file: IdentityFile,
     identity: Identity,
+    me: Arc<Me>,
     current: watch::Sender<u64>,
 }
 
 impl Incarnation {
     /// The incarnation that this start has begun.
-    pub(crate) fn of(file: IdentityFile, identity: Identity) -> Self {
+    pub(crate) fn of(file: IdentityFile, identity: Identity, me: Arc<Me>) -> Self {
         let current = watch::Sender::new(identity.incarnation);
         Incarnation {
             file,
             identity,
+            me,
             current,
         }
     }
@@ -87,6 +96,7 @@ impl Incarnation {
     pub(crate) fn next(&mut self) -> raftlookupd_storage::Result<u64> {
         self.identity.incarnation += 1;
         self.file.save(&self.identity)?;
+        self.me.raise_incarnation(self.identity.incarnation);
         Ok(self.identity.incarnation)
     }
 
@@ -94,6 +104,30 @@ impl Incarnation {
     pub(crate) fn announce(&self) {
         self.current.send_replace(self.identity.incarnation);
     }
+}
+
+/// Notes this start, and what it has found of earlier ones. On disk when it returns, and before any
+/// peer hears of it.
+///
+/// # Errors
+/// The starts cannot be read or written.
+pub(crate) fn begin_start(
+    data_path: &Path,
+    log: &LogTable,
+) -> raftlookupd_storage::Result<Lineage> {
+    let file = RecordFile::new(data_path.join(STARTS));
+    let mut lineage: Lineage = match file.load()? {
+        Some(bytes) => decode("the starts of a member", &bytes)?,
+        None => Lineage::default(),
+    };
+    let purged = log.purge_point()?.map(|(index, _)| index);
+    let found = Promises {
+        term: log.vote()?.map_or(0, |vote| vote.term),
+        next: log.last_index().max(purged).map_or(0, |last| last + 1),
+    };
+    lineage.begin(rand::random(), found);
+    file.save(&encode("the starts of a member", &lineage)?)?;
+    Ok(lineage)
 }
 
 impl IdentityFile {

@@ -368,6 +368,7 @@ mod tests {
     use crate::cluster::identity::IdentityFile;
     use crate::config::Forming;
     use crate::owner::{Owner, Room};
+    use crate::peer::handshake::Me;
     use crate::types::LeaderId;
 
     /// Notes up to where the log is known to be committed when it is told of its batches.
@@ -413,7 +414,8 @@ mod tests {
             told: Vec::new(),
         }));
         let owner = SharedOwner::new(watcher.clone(), Arc::default());
-        state_machine.serve(1, owner, Incarnation::of(file, identity));
+        let me = Arc::new(Me::new("a", 1).unwrap());
+        state_machine.serve(1, owner, Incarnation::of(file, identity, me));
         let batch = MemberBatch {
             member: 1,
             incarnation,

@@ -7,7 +7,8 @@ use raftlookupd_storage::registration::MemberId;
 
 use crate::cluster::view::View;
 use crate::members::membership::Membership;
-use crate::peer::client::PeerClient;
+use crate::peer::client::{CallError, PeerClient};
+use crate::peer::handshake::Refusal;
 use crate::peer::message::{Hello, Promote};
 use crate::types::PeerNode;
 
@@ -58,7 +59,19 @@ impl Placement {
             None => self.leader_known_to_others().await,
         };
         let (leader, node) = leader.ok_or("no leader is known")?;
-        let done = self.peers.call(leader, &node, wanted, CHANGE).await;
+        let done = self.peers.call(leader, &node, wanted.clone(), CHANGE).await;
+        let moved = matches!(
+            &done,
+            Err(CallError::Unwelcome {
+                refusal: Refusal::NotAtItsAddress { .. },
+                ..
+            })
+        );
+        let done = match moved {
+            // Until the leader has noted that, it takes this process for a stranger.
+            true => self.peers.ask(&node.address, wanted, CHANGE).await,
+            false => done,
+        };
         done.map_err(|error| error.to_string())
     }
 

@@ -49,7 +49,7 @@ impl Loaded {
         let state = state_machine.state();
         log.check_reaches(state.applied(), &base.settings.data_path)?;
         let log = log.purged_behind(state.clone());
-        let incarnation = Incarnation::of(opened.file, opened.identity);
+        let incarnation = Incarnation::of(opened.file, opened.identity, base.me.clone());
         let incarnations = incarnation.watch();
         state_machine.serve(own.id, owner, incarnation);
         let contact = Arc::new(QuorumContact::default());
@@ -59,6 +59,7 @@ impl Loaded {
             facts: log.facts(),
             contact: contact.clone(),
             heartbeat_interval: base.settings.heartbeat_interval,
+            speakers: base.speakers.clone(),
         };
         let settings = &base.settings;
         let (config, election) = (settings.raft.clone(), settings.election_timeout.start);

@@ -20,8 +20,10 @@ use crate::log::log_facts::LogFacts;
 use crate::node::append_calls::AppendCalls;
 use crate::node::heartbeats::Caller;
 use crate::peer::client::PeerClient;
+use crate::peer::lineage::Promises;
 use crate::peer::message::Call;
-use crate::types::{PeerNode, Snapshot, TypeConfig, Vote};
+use crate::peer::speakers::Speakers;
+use crate::types::{LogId, PeerNode, Snapshot, TypeConfig, Vote};
 
 /// Pause of replication after a peer could not be reached.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -51,6 +53,8 @@ pub(crate) struct Network {
     pub(crate) contact: Arc<QuorumContact>,
     /// Between two heartbeats.
     pub(crate) heartbeat_interval: Duration,
+    /// What the peers have promised.
+    pub(crate) speakers: Arc<Speakers>,
 }
 
 /// Openraft's view of one peer.
@@ -58,6 +62,7 @@ pub(crate) struct PeerConnection {
     client: PeerClient,
     log: DurableIndex,
     facts: Arc<LogFacts>,
+    speakers: Arc<Speakers>,
     target: MemberId,
     node: PeerNode,
     /// Never locked: openraft asks for connections that threads may share, and shares none.
@@ -110,6 +115,7 @@ impl RaftNetworkFactory<TypeConfig> for Network {
             client: self.peers.clone(),
             log: self.log.clone(),
             facts: self.facts.clone(),
+            speakers: self.speakers.clone(),
             target,
             node: node.clone(),
             appends: Mutex::new(AppendCalls::new(appends)),
@@ -133,9 +139,11 @@ impl Network {
     /// Makes AppendEntries calls that outlive openraft's own deadline.
     fn appending(&self, target: MemberId, node: &PeerNode) -> Arc<Caller<AppendError>> {
         let (client, contact) = (self.peers.clone(), self.contact.clone());
+        let speakers = self.speakers.clone();
         let (node, interval) = (node.clone(), self.heartbeat_interval);
         Arc::new(move |request: AppendEntriesRequest<TypeConfig>| {
             let (client, node, contact) = (client.clone(), node.clone(), contact.clone());
+            let speakers = speakers.clone();
             let intervals = match request.entries.is_empty() {
                 true => HEARTBEAT_INTERVALS,
                 false => APPEND_INTERVALS,
@@ -143,14 +151,29 @@ impl Network {
             let deadline = interval.saturating_mul(intervals);
             Box::pin(async move {
                 let sent = Instant::now();
+                let term = request.vote.leader_id.term;
+                let last = request.entries.last().map(|entry| entry.log_id);
+                let last = last.or(request.prev_log_id);
                 let answer = call(&client, target, &node, request, deadline).await?;
                 if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                     contact.accepted(target, sent);
+                    let next = acknowledged(&answer, last);
+                    speakers.promised(target, Promises { term, next });
                 }
                 Ok(answer)
             })
         })
     }
+}
+
+/// The index behind the last entry that a follower says it has; 0 if it says nothing.
+fn acknowledged(answer: &AppendEntriesResponse<MemberId>, sent: Option<LogId>) -> u64 {
+    let last = match answer {
+        AppendEntriesResponse::Success => sent,
+        AppendEntriesResponse::PartialSuccess(last) => *last,
+        AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => None,
+    };
+    last.map_or(0, |last| last.index + 1)
 }
 
 async fn call<Q, T, E>(
@@ -228,7 +251,13 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         rpc: VoteRequest<MemberId>,
         option: RPCOption,
     ) -> Result<VoteResponse<MemberId>, RpcError<RaftError<MemberId>>> {
-        self.call(rpc, &option).await
+        let term = rpc.vote.leader_id.term;
+        let answer = self.call(rpc, &option).await?;
+        if answer.vote_granted {
+            let promised = Promises { term, next: 0 };
+            self.speakers.promised(self.target, promised);
+        }
+        Ok(answer)
     }
 
     fn backoff(&self) -> Backoff {

@@ -1,18 +1,18 @@
 //! Opens the data path, listens for peers, and finds this member's place in a cluster.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use raftlookupd_storage::registration::UnixMillis;
-use raftlookupd_storage::store::Store;
+use raftlookupd_storage::store::{FORMAT_FILE, Store};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cluster::forming;
-use crate::cluster::identity::{Identity, IdentityFile, OwnMembership};
+use crate::cluster::identity::{self, Identity, IdentityFile, OwnMembership, begin_start};
 use crate::config::{Config, Forming};
 use crate::error::{Error, Result};
 use crate::node::peer_service::PeerService;
@@ -20,7 +20,9 @@ use crate::node::runtime::blocking;
 use crate::peer::client::PeerClient;
 use crate::peer::handshake::Me;
 use crate::peer::message::Hello;
+use crate::peer::pool::{Connector, tcp};
 use crate::peer::server::Server;
+use crate::peer::speakers::Speakers;
 use crate::types::PeerNode;
 
 /// One part in so many of the connections to the peer port is for those that are not known as
@@ -35,7 +37,6 @@ pub(crate) struct Opened {
     pub(crate) base: Base,
     pub(crate) file: IdentityFile,
     pub(crate) identity: Identity,
-    me: Arc<Me>,
 }
 
 /// What a member has from its start to its end.
@@ -43,7 +44,9 @@ pub(crate) struct Base {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
     pub(crate) hello: Hello,
+    pub(crate) me: Arc<Me>,
     pub(crate) peers: PeerClient,
+    pub(crate) speakers: Arc<Speakers>,
     pub(crate) server: Arc<Server<PeerService>>,
     pub(crate) tasks: JoinSet<()>,
     /// Ends the tasks, and the connections of peers.
@@ -71,10 +74,13 @@ impl Opened {
     pub(crate) async fn open(config: Config) -> Result<Opened> {
         let raft = config.openraft()?;
         let data_path = config.data_path.clone();
+        check_complete(&data_path)?;
         let store = blocking(move || Ok(Store::open(&data_path)?)).await?;
         let (file, identity) =
             IdentityFile::open(&config.data_path, &config.name, &config.forming)?;
-        let me = Arc::new(Me::new(&identity.name, identity.instance)?);
+        let lineage = begin_start(&config.data_path, &store.log())?;
+        let me = Arc::new(Me::remembering(&identity.name, identity.instance, lineage)?);
+        me.raise_incarnation(identity.incarnation);
         if let Some(own) = &identity.membership {
             me.take_place(own.place());
         }
@@ -83,7 +89,12 @@ impl Opened {
             instance: identity.instance,
             initial: config.forming.initial(),
         };
-        let server = Server::new(PeerService::new(me.clone(), hello.clone()));
+        let connector: Arc<Connector> = Arc::new(tcp);
+        let listed = hello.initial.iter().cloned().collect();
+        let speakers = Speakers::load(me.clone(), connector.clone(), listed, &config.data_path)?;
+        let speakers = Arc::new(speakers);
+        let service = PeerService::new(me.clone(), hello.clone(), speakers.clone());
+        let server = Server::new(service);
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
         let listener = into_tokio(config.peer_listener)?;
         let guests = (config.most_peer_connections / GUESTS).max(FEWEST_GUESTS);
@@ -101,7 +112,9 @@ impl Opened {
             },
             store,
             hello,
-            peers: PeerClient::new(me.clone()),
+            peers: PeerClient::new(me.clone(), connector, speakers.clone()),
+            me,
+            speakers,
             server,
             tasks,
             stop,
@@ -110,7 +123,6 @@ impl Opened {
             base,
             file,
             identity,
-            me,
         })
     }
 
@@ -148,9 +160,22 @@ impl Opened {
         };
         self.identity.membership = Some(own.clone());
         self.file.save(&self.identity)?;
-        self.me.take_place(own.place());
+        self.base.me.take_place(own.place());
         Ok(own)
     }
+}
+
+/// Refuses a data path that has lost its log and its votes, but still says who it is: the member would
+/// vote again in terms in which it has voted.
+fn check_complete(data_path: &Path) -> Result<()> {
+    let there = |name: &str| data_path.join(name).exists();
+    if !there(identity::FILE) || there(FORMAT_FILE) {
+        return Ok(());
+    }
+    Err(Error::Storage(raftlookupd_storage::Error::Corrupt {
+        path: data_path.to_path_buf(),
+        what: "it has the identity of a member, but neither its log nor its votes".into(),
+    }))
 }
 
 fn into_tokio(listener: std::net::TcpListener) -> Result<TcpListener> {

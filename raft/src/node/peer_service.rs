@@ -15,18 +15,20 @@ use crate::log::log_store::LogStore;
 use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_vote};
 use crate::log::registry_state::RegistryState;
 use crate::members::membership::Membership;
-use crate::peer::handshake::{Introduction, Me, Party, Refusal, Sender};
+use crate::peer::handshake::{Introduction, Me, Party, Place, Refusal, Sender};
+use crate::peer::lineage::{Known, Promises};
 use crate::peer::message::{
-    AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeadersWord, ReadIndex, ReadPoint,
-    Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
+    AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeadersWord, Promote, ReadIndex,
+    ReadPoint, Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
 };
 use crate::peer::rate_limit::RateLimit;
 use crate::peer::server::Service;
+use crate::peer::speakers::Speakers;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
 use crate::read::round::ROUND;
-use crate::types::{LeaderId, Raft, TypeConfig, Vote};
+use crate::types::{LeaderId, PeerNode, Raft, TypeConfig, Vote};
 use crate::watch::liveness::KeepAlives;
 use crate::write::proposer::Proposer;
 
@@ -50,15 +52,17 @@ pub(crate) struct Running {
 pub(crate) struct PeerService {
     me: Arc<Me>,
     hello: Hello,
+    speakers: Arc<Speakers>,
     running: OnceLock<Running>,
     refusals: RateLimit,
 }
 
 impl PeerService {
-    pub(crate) fn new(me: Arc<Me>, hello: Hello) -> Self {
+    pub(crate) fn new(me: Arc<Me>, hello: Hello, speakers: Arc<Speakers>) -> Self {
         PeerService {
             me,
             hello,
+            speakers,
             running: OnceLock::new(),
             refusals: RateLimit::default(),
         }
@@ -66,7 +70,41 @@ impl PeerService {
 
     /// From now on all requests are answered. Only the first call counts.
     pub(crate) fn run_as(&self, running: Running) {
+        let state = running.state.clone();
+        self.speakers.ask_registry(move |id| {
+            state.read(|db| db.member(id).map_or(0, |row| row.incarnation))
+        });
         let _ = self.running.set(running);
+    }
+
+    /// A member, once this one has loaded.
+    fn node(&self, id: MemberId) -> Option<PeerNode> {
+        self.running.get()?.view.node(id)
+    }
+
+    /// Whether the other side runs on the same data path, or on a copy of it.
+    fn is_twin(&self, other: &Party) -> bool {
+        let me = self.me.party();
+        me.place.is_some()
+            && (other.place, other.instance) == (me.place, me.instance)
+            && other.start != me.start
+    }
+
+    /// Refuses a process that says that it is this member.
+    fn refuse_twin(&self, id: MemberId) -> Refusal {
+        let own = |(name, _): &&(String, String)| *name == self.hello.name;
+        let listed = || {
+            self.hello
+                .initial
+                .iter()
+                .find(own)
+                .map(|(_, own)| own.clone())
+        };
+        let address = self.node(id).map(|node| node.address).or_else(listed);
+        Refusal::Copy {
+            id,
+            address: address.unwrap_or_else(|| "the address that was dialled".into()),
+        }
     }
 
     /// Who we are, and our cluster if there is one.
@@ -110,6 +148,9 @@ impl PeerService {
             Request::Append(request) => {
                 running.check(from, &request.vote).map_err(refuse)?;
                 running.check_entries(&request).map_err(refuse)?;
+                // A leader has on its disk what it calls committed.
+                let committed = request.leader_commit.map_or(0, |last| last.index + 1);
+                self.note_promise(from, &request.vote, committed);
                 Response::Append(running.append(request).await?)
             }
             Request::Submit(SubmitBatch(batch)) => {
@@ -126,6 +167,8 @@ impl PeerService {
             }
             Request::Vote(request) => {
                 running.check(from, &request.vote).map_err(refuse)?;
+                // The candidate has voted for itself.
+                self.note_promise(from, &request.vote, 0);
                 Response::Vote(running.vote(request).await)
             }
             Request::ReadIndex(ReadIndex { leader }) => {
@@ -146,12 +189,37 @@ impl PeerService {
         })
     }
 
+    async fn check_moved(&self, promote: &Promote) -> Reply<()> {
+        let running = self.running()?;
+        let id = promote.id;
+        let unknown = || Declined::Refused(format!("member {id} is not a member here"));
+        let node = running.view.node(id).ok_or_else(unknown)?;
+        let place = Place {
+            cluster: running.cluster,
+            id,
+        };
+        let moved = self.speakers.check_moved(place, &node, &promote.address);
+        moved.await.map_err(Declined::Refused)
+    }
+
+    fn note_promise(&self, from: MemberId, vote: &Vote, next: u64) {
+        let term = vote.leader_id.term;
+        self.speakers.promised(from, Promises { term, next });
+    }
+
     async fn answer_guest(&self, request: Request) -> Reply<Response> {
         match request {
             Request::Hello(_) => Ok(Response::Hello(self.hello())),
             Request::Join(join) => {
                 let admitted = self.running()?.membership.admit(join.node).await?;
                 Ok(Response::Join(admitted))
+            }
+            // Its connections as a member are refused until its new address is recorded.
+            Request::Promote(promote) => {
+                self.check_moved(&promote).await?;
+                let running = self.running()?;
+                running.membership.promote(promote).await?;
+                Ok(Response::Promote(()))
             }
             _ => Err(Declined::Refused("only members may ask that".into())),
         }
@@ -163,11 +231,35 @@ impl Service for PeerService {
         self.me.party()
     }
 
-    fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
-        self.me.admit(introduction, |id| {
-            let node = self.running.get()?.view.node(id)?;
-            Some(node.instance)
-        })
+    async fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
+        let from = &introduction.from;
+        if let Some(place) = from.place.filter(|_| self.is_twin(from)) {
+            return Err(self.refuse_twin(place.id));
+        }
+        let known = |id| self.node(id).map(|node| node.instance);
+        let sender = self.me.admit(introduction, known)?;
+        if let Sender::Member { id, .. } = sender {
+            let recorded = self.node(id).map(|node| node.address);
+            self.speakers.check(id, from, recorded).await?;
+        }
+        Ok(sender)
+    }
+
+    fn known(&self, introduction: &Introduction) -> Option<Known> {
+        let (ours, theirs) = (self.me.place()?, introduction.from.place?);
+        let same = ours.cluster == theirs.cluster;
+        same.then(|| self.speakers.known(theirs.id)).flatten()
+    }
+
+    fn is_current(&self, sender: Sender) -> bool {
+        match sender {
+            Sender::Member {
+                id,
+                start,
+                known: true,
+            } => self.speakers.speaks(id, start),
+            Sender::Member { known: false, .. } | Sender::Guest => true,
+        }
     }
 
     async fn answer(&self, from: Sender, request: Request) -> Response {

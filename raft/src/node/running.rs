@@ -21,12 +21,14 @@ use crate::members::membership::Membership;
 use crate::members::placement::Placement;
 use crate::members::removal::watch_removal;
 use crate::node::loading::Loaded;
-use crate::node::opening::{Base, Opened};
+use crate::node::opening::Base;
 use crate::node::peer_service::Running;
 use crate::node::runtime::blocking;
+use crate::node::standing::{self, keep_speakers, watch_standing};
 use crate::owner::SharedOwner;
 use crate::peer::client::PeerClient;
 use crate::peer::message::{LeaderLeaves, Promote};
+use crate::peer::speakers::Speakers;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
@@ -57,6 +59,7 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) failure: Failure,
     pub(crate) log: LogTable,
+    speakers: Arc<Speakers>,
     store: Mutex<Option<Store>>,
     stop: CancellationToken,
 }
@@ -78,10 +81,9 @@ impl Node {
     /// Opens the data path, joins a cluster, and takes part in it.
     ///
     /// # Errors
-    /// Those of [`Opened::open`], [`Opened::join`], [`Loaded::load`] and [`Loaded::begin`].
+    /// Those of [`standing::join`], [`Loaded::load`] and [`Loaded::begin`].
     pub(crate) async fn start(config: Config, owner: SharedOwner) -> Result<Node> {
-        let mut opened = Opened::open(config).await?;
-        let own = opened.join().await?;
+        let (opened, own) = standing::join(config).await?;
         let mut loaded = Loaded::load(opened, own, owner.clone()).await?;
         let parts = Parts::start(&mut loaded, owner);
         parts.answer_peers(&loaded);
@@ -107,6 +109,7 @@ impl Node {
             clock: parts.clock,
             failure: parts.failure,
             log: base.store.log(),
+            speakers: base.speakers,
             store: Mutex::new(Some(base.store)),
             stop: base.stop,
         })
@@ -128,7 +131,12 @@ impl Node {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         let Some(store) = store else { return };
-        let closed = blocking(move || Ok(store.close()?)).await;
+        let speakers = self.speakers.clone();
+        let closed = blocking(move || {
+            speakers.store()?;
+            Ok(store.close()?)
+        })
+        .await;
         if let Err(error) = closed {
             tracing::warn!(%error, "the store did not close cleanly");
         }
@@ -237,6 +245,9 @@ impl Parts {
         tasks.spawn(sweep(view.clone(), state.clone(), proposer.clone()));
         let clock = self.clock.clone();
         tasks.spawn(expire(view.clone(), state.clone(), clock, proposer.clone()));
+        let (me, speakers) = (loaded.base.me.clone(), loaded.base.speakers.clone());
+        tasks.spawn(watch_standing(me, failure.clone()));
+        tasks.spawn(keep_speakers(speakers));
         tasks.spawn(compact_log(raft.clone(), log.clone(), LONGEST_LOG));
         tasks.spawn(watch_store(log, failure.clone()));
     }

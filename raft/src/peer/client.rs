@@ -10,8 +10,9 @@ use raftlookupd_storage::registration::MemberId;
 use crate::peer::frames::to_frame;
 use crate::peer::handshake::{Me, Recipient, Refusal};
 use crate::peer::message::{Call, Class, Declined, Response};
-use crate::peer::pool::{Connector, DialError, Pool, dial, tcp};
+use crate::peer::pool::{Connector, DialError, Pool, dial};
 use crate::peer::rate_limit::RateLimit;
+use crate::peer::speakers::Speakers;
 use crate::types::PeerNode;
 
 /// A single lost call is everyday life; this many in a row are worth a line.
@@ -71,19 +72,21 @@ pub(crate) struct Contact {
 
 impl PeerClient {
     /// A client of a process that introduces itself like this.
-    pub(crate) fn new(me: Arc<Me>) -> Self {
-        PeerClient::over(me, Arc::new(tcp))
-    }
-
-    /// The same over connections of another kind.
-    pub(crate) fn over(me: Arc<Me>, connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(me: Arc<Me>, connector: Arc<Connector>, speakers: Arc<Speakers>) -> Self {
         PeerClient {
-            pool: Pool::new(me.clone(), connector.clone()),
+            pool: Pool::new(me.clone(), connector.clone(), speakers),
             me,
             connector,
             contacts: Arc::default(),
             refusals: Arc::default(),
         }
+    }
+
+    /// A client that keeps nothing of the peers that it meets.
+    #[cfg(test)]
+    pub(crate) fn over(me: Arc<Me>, connector: Arc<Connector>) -> Self {
+        let speakers = Arc::new(Speakers::forgetful(me.clone(), connector.clone()));
+        PeerClient::new(me, connector, speakers)
     }
 
     /// Asks a member of our cluster.
@@ -129,7 +132,12 @@ impl PeerClient {
         let mut frame = frame.map_err(|error| CallError::Lost(error.to_string()))?;
         let asked = async {
             let connector = &*self.connector;
-            let mut connection = dial(connector, &self.me, None, address, Class::Small).await?;
+            let dialled = dial(connector, &self.me, None, None, address, Class::Small).await;
+            let (mut connection, greeted) = dialled?;
+            if let Some(refusal) = greeted.refused {
+                let peer = greeted.party.name;
+                return Err(DialError::Refused { peer, refusal });
+            }
             Ok(connection.ask(&mut frame).await?)
         };
         let asked = tokio::time::timeout(deadline, asked).await;

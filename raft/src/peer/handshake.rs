@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use raftlookupd_storage::encoding::{decode, encode};
@@ -14,8 +15,12 @@ use raftlookupd_storage::registration::MemberId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+#[cfg(test)]
+use crate::peer::lineage::Promises;
+use crate::peer::lineage::{Known, Lineage};
 use crate::peer::message::Class;
 
 /// The first bytes in both directions.
@@ -23,7 +28,7 @@ const MAGIC: [u8; 4] = *b"RLKP";
 
 /// Version of the handshake, the frames and the messages. A member that speaks another one is
 /// refused.
-pub(crate) const FORMAT: u8 = 3;
+pub(crate) const FORMAT: u8 = 4;
 
 /// The longest introduction or welcome.
 pub(crate) const LONGEST: usize = 1024;
@@ -79,6 +84,8 @@ pub(crate) struct Introduction {
     pub(crate) to: Option<Recipient>,
     /// What the connection is for.
     pub(crate) class: Class,
+    /// What the sender remembers of the member that it expects there.
+    pub(crate) known: Option<Known>,
 }
 
 /// The answer to an [`Introduction`].
@@ -88,6 +95,8 @@ pub(crate) struct Welcome {
     pub(crate) from: Party,
     /// Why the connection is of no use; `None` if it is accepted.
     pub(crate) refused: Option<Refusal>,
+    /// What the sender of the welcome remembers of the side that has dialled.
+    pub(crate) known: Option<Known>,
 }
 
 /// Why a connection was not accepted.
@@ -120,6 +129,59 @@ pub(crate) enum Refusal {
         /// The sender's node id.
         id: MemberId,
     },
+    /// The data path of the sender does not have what the receiver remembers of it.
+    #[error(
+        "its data path is an older copy: it has forgotten votes or log entries that this member \
+         remembers"
+    )]
+    SenderForgot,
+    /// The data path of the receiver does not have what the sender remembers of it.
+    #[error(
+        "the data path there is an older copy: it has forgotten votes or log entries that its peers \
+         remember"
+    )]
+    ReceiverForgot,
+    /// Another process with the sender's node id and data path answers at the member's address.
+    #[error(
+        "another process of member {id} answers at {address}: one of the two runs on a copy of the \
+         other's data path, and must be stopped"
+    )]
+    Copy {
+        /// The node id of both.
+        id: MemberId,
+        /// Where the other one answers.
+        address: String,
+    },
+    /// No process answers at the member's address, so it is not known that the sender is the member.
+    #[error(
+        "member {id} is known to be at {address}, and cannot be reached there: {reason}. If it has \
+         moved, that is recorded once the leader has reached it"
+    )]
+    NotAtItsAddress {
+        /// The sender's node id.
+        id: MemberId,
+        /// The address that the receiver has tried.
+        address: String,
+        /// Why nothing came of it.
+        reason: String,
+    },
+}
+
+/// Why this process must not speak for its member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Its data path is older than what a peer remembers.
+    Forgotten {
+        /// The name of that peer.
+        by: String,
+    },
+    /// Another process answers at the member's address.
+    Copy {
+        /// The name of the peer that says so.
+        by: String,
+        /// The address.
+        address: String,
+    },
 }
 
 impl Refusal {
@@ -136,6 +198,8 @@ pub(crate) enum Sender {
     Member {
         /// Its Raft node id.
         id: MemberId,
+        /// The process that speaks for it.
+        start: u64,
         /// Whether this member knows it. It may have joined a moment ago, or be removed.
         known: bool,
     },
@@ -148,16 +212,27 @@ pub(crate) enum Sender {
 pub(crate) struct Me {
     name: String,
     instance: u128,
-    start: u64,
+    lineage: Lineage,
+    /// Grows when a snapshot replaces the registry.
+    incarnation: AtomicU64,
     place: OnceLock<Place>,
+    verdict: watch::Sender<Option<Verdict>>,
 }
 
 impl Me {
-    /// A process that has just started on this data path.
+    /// A process that has just started on an empty data path.
+    #[cfg(test)]
+    pub(crate) fn new(name: &str, instance: u128) -> Result<Self> {
+        let mut lineage = Lineage::default();
+        lineage.begin(rand::random(), Promises::default());
+        Me::remembering(name, instance, lineage)
+    }
+
+    /// A process that has just started on this data path, which remembers all starts.
     ///
     /// # Errors
     /// [`Error::Membership`] if the name is too long to be introduced by.
-    pub(crate) fn new(name: &str, instance: u128) -> Result<Self> {
+    pub(crate) fn remembering(name: &str, instance: u128, lineage: Lineage) -> Result<Self> {
         if name.len() > LONGEST_NAME {
             return Err(Error::Membership(format!(
                 "--name: {} bytes are too many, {LONGEST_NAME} is the most",
@@ -167,9 +242,40 @@ impl Me {
         Ok(Me {
             name: name.to_string(),
             instance,
-            start: rand::random(),
+            lineage,
+            incarnation: AtomicU64::new(0),
             place: OnceLock::new(),
+            verdict: watch::Sender::new(None),
         })
+    }
+
+    /// The member's incarnation is at least this one.
+    pub(crate) fn raise_incarnation(&self, incarnation: u64) {
+        self.incarnation.fetch_max(incarnation, Ordering::AcqRel);
+    }
+
+    /// Whether the data path has what a peer remembers of this member.
+    pub(crate) fn remembers(&self, known: &Known) -> bool {
+        let other = self.place().is_none_or(|place| place.id != known.id);
+        other
+            || (self.lineage.remembers(known)
+                && known.incarnation <= self.incarnation.load(Ordering::Acquire))
+    }
+
+    /// Notes that this process must not speak for its member. The first reason counts.
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        self.verdict.send_if_modified(|known| {
+            let first = known.is_none();
+            if first {
+                *known = Some(verdict);
+            }
+            first
+        });
+    }
+
+    /// Why this process must not speak for its member, once that is known.
+    pub(crate) fn verdict(&self) -> watch::Receiver<Option<Verdict>> {
+        self.verdict.subscribe()
     }
 
     /// From now on it speaks as this member. Only the first call counts.
@@ -192,12 +298,18 @@ impl Me {
         introduction: &Introduction,
         known: impl FnOnce(MemberId) -> Option<u128>,
     ) -> std::result::Result<Sender, Refusal> {
+        let (ours, theirs) = (self.place(), introduction.from.place);
+        let theirs = theirs.filter(|place| ours.is_some_and(|ours| ours.cluster == place.cluster));
+        if theirs.is_some()
+            && let Some(known) = &introduction.known
+            && !self.remembers(known)
+        {
+            return Err(Refusal::ReceiverForgot);
+        }
         let Some(to) = introduction.to else {
             return Ok(Sender::Guest);
         };
-        let ours = self.place().ok_or(Refusal::NoCluster)?;
-        let theirs = introduction.from.place;
-        let theirs = theirs.filter(|place| place.cluster == ours.cluster);
+        let ours = ours.ok_or(Refusal::NoCluster)?;
         let id = theirs.ok_or(Refusal::ForeignCluster)?.id;
         if to.id != ours.id {
             return Err(Refusal::OtherMember { id: ours.id });
@@ -211,6 +323,7 @@ impl Me {
             }
             known => Ok(Sender::Member {
                 id,
+                start: introduction.from.start,
                 known: known.is_some(),
             }),
         }
@@ -221,7 +334,7 @@ impl Me {
         Party {
             name: self.name.clone(),
             instance: self.instance,
-            start: self.start,
+            start: self.lineage.current().unwrap_or_default(),
             place: self.place(),
             software: env!("CARGO_PKG_VERSION").to_string(),
         }
@@ -298,6 +411,7 @@ mod tests {
             from: from.party(),
             to,
             class: Class::Small,
+            known: None,
         }
     }
 
@@ -317,9 +431,13 @@ mod tests {
         let a = member("a", 10, 7, 1);
         let known = |id| (id == 1).then_some(10);
         let admit = |from: &Me, to| b.admit(&introduction(from, to), known);
-        let sender = |id, known| Ok(Sender::Member { id, known });
-        assert_eq!(admit(&a, me), sender(1, true));
-        assert_eq!(admit(&member("d", 40, 7, 4), me), sender(4, false));
+        let sender = |of: &Me, id, known| {
+            let start = of.party().start;
+            Ok(Sender::Member { id, start, known })
+        };
+        assert_eq!(admit(&a, me), sender(&a, 1, true));
+        let d = member("d", 40, 7, 4);
+        assert_eq!(admit(&d, me), sender(&d, 4, false));
         assert_eq!(admit(&a, None), Ok(Sender::Guest));
 
         let other_id = Some(Recipient {
@@ -346,6 +464,37 @@ mod tests {
     }
 
     #[test]
+    fn who_has_forgotten_says_so() {
+        let (a, b) = (member("a", 10, 7, 1), member("b", 20, 7, 2));
+        let known = |id, start, incarnation| Known {
+            id,
+            start,
+            promised: Promises::default(),
+            incarnation,
+        };
+        let start = b.party().start;
+        b.raise_incarnation(3);
+        for (known, admitted) in [
+            (known(2, start, 3), Ok(Sender::Guest)),
+            (known(2, start, 4), Err(Refusal::ReceiverForgot)),
+            (known(2, start ^ 1, 3), Err(Refusal::ReceiverForgot)),
+            // It means another member.
+            (known(3, start ^ 1, 3), Ok(Sender::Guest)),
+        ] {
+            let introduction = Introduction {
+                known: Some(known),
+                ..introduction(&a, None)
+            };
+            assert_eq!(b.admit(&introduction, |_| None), admitted, "{known:?}");
+        }
+        let foreign = Introduction {
+            known: Some(known(2, start ^ 1, 3)),
+            ..introduction(&member("a", 10, 8, 1), None)
+        };
+        assert_eq!(b.admit(&foreign, |_| None), Ok(Sender::Guest));
+    }
+
+    #[test]
     fn a_name_leaves_room_for_the_rest() {
         assert!(Me::new(&"n".repeat(LONGEST_NAME + 1), 1).is_err());
         let name = "n".repeat(LONGEST_NAME);
@@ -354,7 +503,20 @@ mod tests {
             id: u64::MAX,
             instance: u128::MAX,
         };
-        let longest = encode("a handshake", &introduction(&me, Some(to))).unwrap();
+        let known = Known {
+            id: u64::MAX,
+            start: u64::MAX,
+            promised: Promises {
+                term: u64::MAX,
+                next: u64::MAX,
+            },
+            incarnation: u64::MAX,
+        };
+        let longest = Introduction {
+            known: Some(known),
+            ..introduction(&me, Some(to))
+        };
+        let longest = encode("a handshake", &longest).unwrap();
         assert!(PRELUDE + longest.len() < LONGEST);
     }
 
@@ -377,20 +539,20 @@ mod tests {
         let (received, read) = receive_from(&sent).await;
         assert_eq!((received.unwrap(), read), (said, length));
 
-        let other = [b"RLKP\x04", &[0; 10_000][..]].concat();
+        let other = [b"RLKP\x05", &[0; 10_000][..]].concat();
         let (received, read) = receive_from(&other).await;
-        assert!(matches!(received, Err(HandshakeError::OtherFormat(4))));
+        assert!(matches!(received, Err(HandshakeError::OtherFormat(5))));
         assert_eq!(read, PRELUDE);
-        let long = [b"RLKP\x03\xff\xff", &[0; 100_000][..]].concat();
+        let long = [b"RLKP\x04\xff\xff", &[0; 100_000][..]].concat();
         let (received, read) = receive_from(&long).await;
         assert!(matches!(received, Err(HandshakeError::Garbled(_))));
         assert_eq!(read, PRELUDE);
-        let garbage = [b"RLKP\x03\x00\x09", &[9; 9][..]].concat();
+        let garbage = [b"RLKP\x04\x00\x09", &[9; 9][..]].concat();
         let (received, _) = receive_from(&garbage).await;
         assert!(matches!(received, Err(HandshakeError::Garbled(_))));
         let (received, _) = receive_from(b"POST /raft/vote HTTP/1.1\r\n").await;
         assert!(matches!(received, Err(HandshakeError::Foreign)));
-        let (received, _) = receive_from(b"RLKP\x03\x00\x09 ").await;
+        let (received, _) = receive_from(b"RLKP\x04\x00\x09 ").await;
         assert!(matches!(received, Err(HandshakeError::Io(_))));
     }
 }

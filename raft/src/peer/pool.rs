@@ -19,8 +19,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::peer::frames::{Frames, set_number};
-use crate::peer::handshake::{self, HandshakeError, Introduction, Me, Recipient, Refusal, Welcome};
+use crate::peer::handshake::{
+    self, HandshakeError, Introduction, Me, Recipient, Refusal, Verdict, Welcome,
+};
+use crate::peer::lineage::Known;
 use crate::peer::message::{Class, Response};
+use crate::peer::speakers::{Greeted, Speakers};
 
 /// A connection idle for longer may lead to a peer that is long gone: rather dial again, which
 /// also resolves the name again. The server waits longer.
@@ -39,8 +43,12 @@ const MOST_UNREAD: u32 = 64;
 /// A peer that owes an answer for longer may hang.
 const OWED: Duration = Duration::from_millis(100);
 
-/// A peer that has not accepted the connection by then is dialled again.
+/// A peer to which there is no connection by then is dialled again.
 const DIAL: Duration = Duration::from_millis(500);
+
+/// A peer that has not answered the introduction by then is dialled again. It may have to dial back
+/// before it answers.
+const WELCOME: Duration = Duration::from_secs(1);
 
 /// What carries the bytes of a connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -99,6 +107,8 @@ pub(crate) struct Connection {
     frames: Frames<Box<dyn Stream>>,
     class: Class,
     address: String,
+    /// The process at the other end.
+    start: u64,
     next_number: u32,
     /// Responses that are due, including those that no caller waits for any longer.
     unread: u32,
@@ -143,42 +153,89 @@ impl Connection {
     }
 }
 
-/// Dials a peer and introduces this process.
+/// Dials a peer and introduces this process; `known` is what it must remember.
 ///
 /// # Errors
 /// [`DialError`].
 pub(crate) async fn dial(
     connector: &Connector,
     me: &Me,
+    known: Option<Known>,
     to: Option<Recipient>,
     address: &str,
     class: Class,
-) -> Result<Connection, DialError> {
-    let shaken = async {
-        let mut stream = connector(address.to_string()).await?;
-        let from = me.party();
-        handshake::send(&mut stream, &Introduction { from, to, class }).await?;
-        let Welcome { from, refused } = handshake::receive(&mut stream).await?;
-        match refused {
-            None => Ok(stream),
-            Some(refusal) => Err(DialError::Refused {
-                peer: from.name,
-                refusal,
-            }),
-        }
+) -> Result<(Connection, Greeted), DialError> {
+    let late = |late| DialError::from(io::Error::from(late));
+    let connected = tokio::time::timeout(DIAL, connector(address.to_string())).await;
+    let mut stream = connected.map_err(late)??;
+    let introduction = Introduction {
+        from: me.party(),
+        to,
+        class,
+        known,
     };
-    let shaken = tokio::time::timeout(DIAL, shaken).await;
-    let stream = shaken.unwrap_or_else(|late| Err(io::Error::from(late).into()))?;
-    Ok(Connection {
+    let shaken = async {
+        handshake::send(&mut stream, &introduction).await?;
+        handshake::receive(&mut stream).await
+    };
+    let shaken = tokio::time::timeout(WELCOME, shaken).await;
+    let welcome: Welcome = shaken.map_err(late)??;
+    judge(me, &welcome)?;
+    let connection = Connection {
         frames: Frames::new(stream, class.longest_frame()),
         class,
         address: address.to_string(),
+        start: welcome.from.start,
         next_number: 0,
         unread: 0,
         unread_since: Instant::now(),
         broken: false,
         idle_since: Instant::now(),
+    };
+    let greeted = Greeted {
+        party: welcome.from,
+        refused: welcome.refused,
+    };
+    Ok((connection, greeted))
+}
+
+/// Whether this process may speak for its member, as far as the peer knows.
+fn judge(me: &Me, welcome: &Welcome) -> Result<(), DialError> {
+    let by = || welcome.from.name.clone();
+    let ours = me.place().map(|place| place.cluster);
+    let theirs = welcome.from.place.map(|place| place.cluster);
+    let forgotten = ours.is_some()
+        && ours == theirs
+        && welcome.known.is_some_and(|known| !me.remembers(&known));
+    match &welcome.refused {
+        Some(Refusal::SenderForgot) => me.condemn(Verdict::Forgotten { by: by() }),
+        _ if forgotten => me.condemn(Verdict::Forgotten { by: by() }),
+        Some(Refusal::Copy { address, .. }) => me.condemn(Verdict::Copy {
+            by: by(),
+            address: address.clone(),
+        }),
+        _ => return Ok(()),
+    }
+    let refusal = welcome.refused.clone();
+    Err(DialError::Refused {
+        peer: by(),
+        refusal: refusal.unwrap_or(Refusal::SenderForgot),
     })
+}
+
+/// Asks who is at an address.
+///
+/// # Errors
+/// [`DialError`].
+pub(crate) async fn greet(
+    connector: &Connector,
+    me: &Me,
+    known: Option<Known>,
+    address: &str,
+    class: Class,
+) -> Result<Greeted, DialError> {
+    let (_, greeted) = dial(connector, me, known, None, address, class).await?;
+    Ok(greeted)
 }
 
 /// What came of dialling: a connection is free, or why there is none.
@@ -197,6 +254,7 @@ struct Connections {
 pub(crate) struct Pool {
     me: Arc<Me>,
     connector: Arc<Connector>,
+    speakers: Arc<Speakers>,
     connections: Arc<Mutex<Connections>>,
 }
 
@@ -211,7 +269,12 @@ impl Loan<'_> {
     async fn ask(&mut self, frame: &mut [u8]) -> io::Result<Response> {
         let connection = self.connection.as_mut();
         let connection = connection.ok_or(io::ErrorKind::NotConnected)?;
-        connection.ask(frame).await
+        let response = connection.ask(frame).await?;
+        // Another process may speak for the member by now; what this one promises is worth nothing.
+        match self.pool.speakers.speaks(self.to, connection.start) {
+            true => Ok(response),
+            false => Err(io::ErrorKind::ConnectionAborted.into()),
+        }
     }
 
     /// The peer did not answer in time.
@@ -230,10 +293,11 @@ impl Drop for Loan<'_> {
 
 impl Pool {
     /// An empty pool of a process that introduces itself like this.
-    pub(crate) fn new(me: Arc<Me>, connector: Arc<Connector>) -> Self {
+    pub(crate) fn new(me: Arc<Me>, connector: Arc<Connector>, speakers: Arc<Speakers>) -> Self {
         Pool {
             me,
             connector,
+            speakers,
             connections: Arc::default(),
         }
     }
@@ -303,7 +367,7 @@ impl Pool {
         let (done, outcome) = watch::channel(None);
         let pool = self.clone();
         tokio::spawn(async move {
-            let dialled = dial(&*pool.connector, &pool.me, Some(to), &address, class).await;
+            let dialled = pool.dial_member(to, &address, class).await;
             let dialled = dialled.map(|connection| pool.put(to.id, connection));
             pool.connections().dialling.remove(&(to.id, class));
             done.send_replace(Some(dialled));
@@ -311,11 +375,30 @@ impl Pool {
         outcome
     }
 
+    /// Dials a member, and notes the process that answers for it.
+    async fn dial_member(
+        &self,
+        to: Recipient,
+        address: &str,
+        class: Class,
+    ) -> Result<Connection, DialError> {
+        let known = self.speakers.known(to.id);
+        let dialled = dial(&*self.connector, &self.me, known, Some(to), address, class).await;
+        let (connection, Greeted { party, refused }) = dialled?;
+        if let Some(refusal) = refused {
+            let peer = party.name;
+            return Err(DialError::Refused { peer, refusal });
+        }
+        self.speakers.met(to.id, &party, address).await?;
+        Ok(connection)
+    }
+
     fn take(&self, to: MemberId, class: Class, address: &str) -> Option<Loan<'_>> {
         let mut connections = self.connections();
         let idle = connections.idle.get_mut(&(to, class))?;
         idle.retain_mut(|connection| {
             connection.address == address
+                && self.speakers.speaks(to, connection.start)
                 && connection.idle_since.elapsed() < IDLE
                 && connection.frames.is_open(&mut connection.unread)
         });

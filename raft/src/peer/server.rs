@@ -17,6 +17,7 @@ use crate::peer::frames::{Frames, set_number, to_frame};
 use crate::peer::handshake::{
     self, DEADLINE, HandshakeError, Introduction, Party, Refusal, Sender, Welcome,
 };
+use crate::peer::lineage::Known;
 use crate::peer::message::{Request, Response};
 use crate::peer::rate_limit::RateLimit;
 use crate::peer::seats::{Row, Seat, Seats};
@@ -38,7 +39,16 @@ pub(crate) trait Service: Send + Sync + 'static {
     ///
     /// # Errors
     /// Why it is not.
-    fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal>;
+    fn admit(
+        &self,
+        introduction: &Introduction,
+    ) -> impl Future<Output = Result<Sender, Refusal>> + Send;
+
+    /// What this member remembers of a member that has dialled.
+    fn known(&self, introduction: &Introduction) -> Option<Known>;
+
+    /// Whether the sender still speaks for its member. Its connection is closed if not.
+    fn is_current(&self, sender: Sender) -> bool;
 
     /// Answers a request.
     fn answer(&self, from: Sender, request: Request) -> impl Future<Output = Response> + Send;
@@ -122,7 +132,10 @@ impl<S: Service> Server<S> {
         let Some((introduction, sender)) = shaken?? else {
             return Ok(());
         };
-        if let Sender::Member { id, known: true } = sender {
+        if let Sender::Member {
+            id, known: true, ..
+        } = sender
+        {
             seat.move_to(Row::Member(id, introduction.class));
         }
         let longest = introduction.class.longest_frame();
@@ -145,7 +158,7 @@ impl<S: Service> Server<S> {
             Err(HandshakeError::Io(error)) => return Err(error),
             Err(error) => {
                 if let HandshakeError::OtherFormat(found) = error {
-                    self.welcome(stream, Some(Refusal::OtherFormat { found }))
+                    self.welcome(stream, None, Some(Refusal::OtherFormat { found }))
                         .await?;
                 }
                 // Not by port: that is another one for each connection.
@@ -153,16 +166,18 @@ impl<S: Service> Server<S> {
                 return Ok(None);
             }
         };
-        match self.service.admit(&introduction) {
+        let admitted = self.service.admit(&introduction).await;
+        let known = self.service.known(&introduction);
+        match admitted {
             Ok(sender) => {
-                self.welcome(stream, None).await?;
+                self.welcome(stream, known, None).await?;
                 Ok(Some((introduction, sender)))
             }
             Err(refusal) => {
                 if !refusal.is_passing() {
                     self.log_refusal(&introduction.from.name, remote, &refusal.to_string());
                 }
-                self.welcome(stream, Some(refusal)).await?;
+                self.welcome(stream, known, Some(refusal)).await?;
                 Ok(None)
             }
         }
@@ -171,10 +186,15 @@ impl<S: Service> Server<S> {
     async fn welcome(
         &self,
         stream: &mut (impl AsyncWrite + Unpin),
+        known: Option<Known>,
         refused: Option<Refusal>,
     ) -> io::Result<()> {
-        let from = self.service.introduce();
-        handshake::send(stream, &Welcome { from, refused }).await
+        let welcome = Welcome {
+            from: self.service.introduce(),
+            refused,
+            known,
+        };
+        handshake::send(stream, &welcome).await
     }
 
     fn log_refusal(&self, peer: &str, remote: SocketAddr, reason: &str) {
@@ -195,6 +215,9 @@ impl<S: Service> Server<S> {
     ) -> io::Result<()> {
         loop {
             let (number, request) = tokio::time::timeout(PATIENCE, frames.receive()).await??;
+            if !self.service.is_current(sender) {
+                return Err(replaced());
+            }
             let response = tokio::select! {
                 biased;
                 response = tokio::time::timeout(PATIENCE, self.service.answer(sender, request)) => response?,
@@ -206,6 +229,13 @@ impl<S: Service> Server<S> {
             tokio::time::timeout(PATIENCE, frames.send(&frame)).await??;
         }
     }
+}
+
+fn replaced() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "another process speaks for the member by now",
+    )
 }
 
 fn evicted() -> io::Error {

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 use crate::log::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
 use crate::log::segment_files::{FOLDER as LOG, create_log, has_log};
 
-const LOCK_FILE: &str = "LOCK";
-const FORMAT_FILE: &str = "format";
+pub(super) const LOCK_FILE: &str = "LOCK";
+/// The file that holds the format version. There from the first start on.
+pub const FORMAT_FILE: &str = "format";
 
 /// Locks the data path, until the file is dropped or the process ends.
 pub(super) fn lock(data_path: &Path) -> Result<File> {

@@ -8,6 +8,7 @@ use tokio::io::duplex;
 
 use super::*;
 use crate::peer::handshake::{Introduction, Me, Party, Refusal, Sender};
+use crate::peer::lineage::Known;
 use crate::peer::message::{Reply, Request, Response};
 use crate::peer::pool::{Connecting, Stream};
 use crate::peer::seats::Seats;
@@ -28,8 +29,16 @@ impl Service for Other {
         self.me.party()
     }
 
-    fn admit(&self, introduction: &Introduction) -> std::result::Result<Sender, Refusal> {
+    async fn admit(&self, introduction: &Introduction) -> std::result::Result<Sender, Refusal> {
         self.me.admit(introduction, |_| None)
+    }
+
+    fn known(&self, _: &Introduction) -> Option<Known> {
+        None
+    }
+
+    fn is_current(&self, _: Sender) -> bool {
+        true
     }
 
     async fn answer(&self, _: Sender, request: Request) -> Response {

@@ -47,9 +47,17 @@ impl Service for Answers {
         self.me.party()
     }
 
-    fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
+    async fn admit(&self, introduction: &Introduction) -> Result<Sender, Refusal> {
         self.me
             .admit(introduction, |id| (id <= 3).then_some(instance(id)))
+    }
+
+    fn known(&self, _: &Introduction) -> Option<Known> {
+        None
+    }
+
+    fn is_current(&self, _: Sender) -> bool {
+        true
     }
 
     async fn answer(&self, from: Sender, request: Request) -> Response {
@@ -206,11 +214,11 @@ async fn a_refused_connection_names_both_sides() {
 async fn another_version_is_answered_with_ours() {
     let world = World::new();
     let (mut stream, ended) = world.connect();
-    stream.write_all(b"RLKP\x04\x00\x00").await.unwrap();
+    stream.write_all(b"RLKP\x05\x00\x00").await.unwrap();
     let welcome: Welcome = handshake::receive(&mut stream).await.unwrap();
     assert_eq!(welcome.from.name, "b");
-    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 4 }));
-    assert_ne!(FORMAT, 4);
+    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 5 }));
+    assert_ne!(FORMAT, 5);
     ended.await.unwrap().unwrap();
 }
 
@@ -333,6 +341,7 @@ async fn an_idle_connection_is_replaced() {
         from: member("a", 1).party(),
         to: None,
         class: Class::Small,
+        known: None,
     };
     handshake::send(&mut stream, &introduction).await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -417,6 +426,7 @@ async fn what_is_too_long_for_its_connection_ends_it() {
         from: member("a", 1).party(),
         to: None,
         class: Class::Small,
+        known: None,
     };
     handshake::send(&mut stream, &introduction).await.unwrap();
     let _: Welcome = handshake::receive(&mut stream).await.unwrap();
