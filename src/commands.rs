@@ -10,13 +10,12 @@
 mod clap_text;
 pub mod dev;
 pub mod migrate;
-mod suggestion;
 
 use std::ffi::OsString;
 
 use crate::error::{Error, Result};
+use crate::suggestion::closest;
 pub use clap_text::Request;
-use suggestion::closest;
 
 /// The words that are commands.
 const COMMANDS: [&str; 5] = ["dev", "import", "diff", "help", "version"];

@@ -51,7 +51,7 @@ pub enum Invocation {
 /// One line that names the flag, variable or key, its value, and what would be right.
 pub fn read(
     words: impl IntoIterator<Item = OsString>,
-    variable: impl Fn(&str) -> Option<OsString>,
+    variables: impl IntoIterator<Item = (OsString, OsString)>,
     hostname: &str,
 ) -> Result<Invocation> {
     let from_flags = match go_args::read(words)? {
@@ -62,7 +62,10 @@ pub fn read(
     if flags.version == Some(true) {
         return Ok(Invocation::Version);
     }
-    let from_environment = environment::read(variable)?;
+    let environment::Environment {
+        settings: from_environment,
+        warnings,
+    } = environment::read(variables)?;
     let environment = Flags::parse_canonical(&from_environment, Source::Environment)?;
     let file = match flags.config.or(environment.config).as_deref() {
         None | Some("") => file::File::default(),
@@ -74,7 +77,7 @@ pub fn read(
     let flags = Flags::parse_canonical(&settings, Source::CommandLine)?;
     Ok(Invocation::Member {
         config: Box::new(Config::resolve(flags, hostname)?),
-        warnings: file.warnings,
+        warnings: [warnings, file.warnings].concat(),
     })
 }
 
@@ -83,11 +86,9 @@ mod tests {
     use super::*;
 
     fn try_config(words: &[&str], variables: &[(&str, &str)]) -> Result<Config> {
-        let variable = |name: &str| {
-            let found = variables.iter().find(|(known, _)| *known == name);
-            found.map(|(_, value)| OsString::from(value))
-        };
-        match read(words.iter().map(OsString::from), variable, "here")? {
+        let variables = variables.iter();
+        let variables = variables.map(|(name, value)| (name.into(), value.into()));
+        match read(words.iter().map(OsString::from), variables, "here")? {
             Invocation::Member { config, .. } => Ok(*config),
             other => panic!("{other:?}"),
         }
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(config.tcp_address, "0.0.0.0:4160");
 
         let words = [format!("--config={file}")].map(OsString::from);
-        let Invocation::Member { warnings, .. } = read(words, |_| None, "here").unwrap() else {
+        let Invocation::Member { warnings, .. } = read(words, [], "here").unwrap() else {
             panic!("no member");
         };
         assert_eq!(warnings, ["ignoring unknown config key \"odd\""]);
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn version_and_help_come_before_the_file() {
-        let read = |words: &[&str]| read(words.iter().map(OsString::from), |_| None, "here");
+        let read = |words: &[&str]| read(words.iter().map(OsString::from), [], "here");
         let version = read(&["--version", "--config=/nonexistent"]).unwrap();
         assert_eq!(version, Invocation::Version);
         assert_eq!(read(&["-h"]).unwrap(), Invocation::Help);

@@ -24,7 +24,8 @@
 //! 6. [`http`] makes a barrier, reads the registry in memory, and answers. Its state is in `http::context`.
 //!
 //! Along the way, used by many: `metrics` counts, [`upstream_log`] logs what nsqlookupd logs, in its
-//! words; [`error`], [`version`], `accept`, `clock`, `durations` and [`open_files`] are small tools.
+//! words; [`error`], [`version`], `accept`, `clock`, `durations`, `suggestion` and [`open_files`] are
+//! small tools.
 //!
 //! # Invariants
 //! - A member that has not loaded its state answers so; it never answers as if it were empty.
@@ -45,6 +46,7 @@ mod metrics;
 pub mod nsqd;
 pub mod open_files;
 pub mod signals;
+mod suggestion;
 pub mod upstream_log;
 pub mod version;
 

@@ -37,8 +37,7 @@ fn main() -> ExitCode {
 /// Runs a member, unless its flags ask for help or the version.
 fn member(words: Vec<OsString>) -> ExitCode {
     let hostname = gethostname::gethostname();
-    let variable = |name: &str| std::env::var_os(name);
-    match config::read(words, variable, &hostname.to_string_lossy()) {
+    match config::read(words, std::env::vars_os(), &hostname.to_string_lossy()) {
         Ok(Invocation::Help) => {
             print(&mut std::io::stderr(), &config::usage());
             ExitCode::SUCCESS

@@ -122,7 +122,7 @@ impl Plan {
         };
         let words = self.flags(first).into_iter().map(Into::into);
         // If our flags were not read, the name would be the hostname.
-        match config::read(words, |_| None, "unread")? {
+        match config::read(words, [], "unread")? {
             Invocation::Member { config, .. } if config.name == first.name => Ok(()),
             _ => Err(Error::Usage(format!(
                 "not all of these are flags of a member: {}",

@@ -5,7 +5,7 @@ const MOST_MISTAKES: usize = 2;
 
 /// The known word that is closest to this one, if any is close: a beginning of it, or with at
 /// most two characters missing, surplus, changed or swapped. Case does not count.
-pub(super) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer ones cannot be close, and the work grows with their length.
     let word: Vec<char> = word.chars().take(32).flat_map(char::to_lowercase).collect();
     let ranked = known.into_iter().filter_map(|candidate| {
