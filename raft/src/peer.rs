@@ -6,12 +6,14 @@
 //!   for each of the other members.
 //! - `speakers`: finds out which process speaks for a member, by dialling back.
 //! - `frames`: numbered requests and responses on a connection.
+//! - `connection`: one connection, from dialling on.
 //! - `pool`: connections to peers, for long and for short messages.
 //! - `client`: calls a peer, with a deadline.
 //! - `server`: answers peers; `seats` bounds the connections.
 
 pub(crate) mod acquaintances;
 pub(crate) mod client;
+pub(crate) mod connection;
 pub(crate) mod frames;
 pub(crate) mod handshake;
 pub(crate) mod lineage;

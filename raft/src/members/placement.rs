@@ -69,7 +69,7 @@ impl Placement {
         );
         let done = match moved {
             // Until the leader has noted that, it takes this process for a stranger.
-            true => self.peers.ask(&node.address, wanted, CHANGE).await,
+            true => self.peers.ask_at((leader, &node), wanted, CHANGE).await,
             false => done,
         };
         done.map_err(|error| error.to_string())
@@ -83,8 +83,8 @@ impl Placement {
                 continue;
             }
             let hello = self.hello.clone();
-            let answer = self.peers.ask(&node.address, hello, ANSWER).await.ok();
-            let formed = answer.and_then(|answer| answer.formed);
+            let answer = self.peers.ask_at((id, &node), hello, ANSWER).await;
+            let formed = answer.ok().and_then(|answer| answer.formed);
             let leader = formed.and_then(|formed| {
                 let mut members = formed.members.into_iter();
                 members.find(|(id, _)| Some(*id) == formed.leader)

@@ -47,9 +47,9 @@ pub(crate) async fn watch_removal(
 
 async fn is_removed(me: &Hello, cluster: u128, view: &View, peers: &PeerClient) -> bool {
     let mut strangers = 0;
-    for (_, node) in view.other_voters() {
-        let answer = peers.ask(&node.address, me.clone(), ANSWER).await.ok();
-        let formed = answer.and_then(|answer| answer.formed);
+    for (id, node) in view.other_voters() {
+        let answer = peers.ask_at((id, &node), me.clone(), ANSWER).await;
+        let formed = answer.ok().and_then(|answer| answer.formed);
         let unknown = formed.is_some_and(|formed| {
             formed.cluster == cluster
                 && formed.leader.is_some()

@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
+use crate::peer::connection::{Connector, DialError, dial};
 use crate::peer::frames::to_frame;
-use crate::peer::handshake::{Me, Recipient, Refusal};
+use crate::peer::handshake::{Me, Refusal};
 use crate::peer::message::{Call, Class, Declined, Response};
-use crate::peer::pool::{Connector, DialError, Pool, dial};
+use crate::peer::pool::Pool;
 use crate::peer::rate_limit::RateLimit;
 use crate::peer::speakers::Speakers;
 use crate::types::PeerNode;
@@ -100,17 +101,11 @@ impl PeerClient {
         request: Q,
         deadline: Duration,
     ) -> Result<Q::Answer, CallError> {
-        let recipient = Recipient {
-            id: to,
-            instance: node.instance,
-        };
         let deadline = tokio::time::Instant::now() + deadline;
         let answer = async {
             let frame = to_frame(&request.into_request(), Q::CLASS.longest_frame());
             let mut frame = frame.map_err(|error| CallError::Lost(error.to_string()))?;
-            let asked = self
-                .pool
-                .ask(recipient, &node.address, Q::CLASS, &mut frame, deadline);
+            let asked = self.pool.ask(to, node, Q::CLASS, &mut frame, deadline);
             answer::<Q>(asked.await?)
         };
         let answer = answer.await;
@@ -144,6 +139,30 @@ impl PeerClient {
         let asked: Result<Response, DialError> =
             asked.unwrap_or_else(|late| Err(io::Error::from(late).into()));
         answer::<Q>(asked?)
+    }
+
+    /// Asks the process at a member's recorded address, or at the listed one if that does not answer.
+    ///
+    /// # Errors
+    /// [`CallError`].
+    pub(crate) async fn ask_at<Q: Call + Clone>(
+        &self,
+        (id, node): (MemberId, &PeerNode),
+        request: Q,
+        deadline: Duration,
+    ) -> Result<Q::Answer, CallError> {
+        let mut failed = CallError::Refused;
+        for address in self
+            .pool
+            .speakers()
+            .addresses_of(id, &node.name, Some(&node.address))
+        {
+            match self.ask(&address, request.clone(), deadline).await {
+                Err(error @ (CallError::Refused | CallError::Lost(_))) => failed = error,
+                answered => return answered,
+            }
+        }
+        Err(failed)
     }
 
     /// How calls to each peer have gone.

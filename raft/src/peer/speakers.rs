@@ -15,10 +15,10 @@ use raftlookupd_storage::record_file::RecordFile;
 use raftlookupd_storage::registration::MemberId;
 
 use crate::peer::acquaintances::Acquaintances;
+use crate::peer::connection::{Connector, DialError, Greeted, greet};
 use crate::peer::handshake::{Me, Party, Place, Refusal};
 use crate::peer::lineage::{Known, Promises};
 use crate::peer::message::Class;
-use crate::peer::pool::{Connector, DialError, greet};
 use crate::types::PeerNode;
 
 const FILE: &str = "peers";
@@ -46,14 +46,6 @@ struct Peers {
     met: Acquaintances,
     /// Something is not stored yet.
     changed: bool,
-}
-
-/// What is at an address.
-pub(crate) struct Greeted {
-    /// The process there.
-    pub(crate) party: Party,
-    /// Why it does not accept this one.
-    pub(crate) refused: Option<Refusal>,
 }
 
 impl Speakers {
@@ -194,7 +186,7 @@ impl Speakers {
             return Ok(());
         }
         let mut failed = None;
-        for address in self.candidates(id, from, recorded) {
+        for address in self.addresses_of(id, &from.name, recorded.as_deref()) {
             match self.dial_back(id, from, &address).await {
                 Ok(()) => return Ok(()),
                 Err(Refusal::NotAtItsAddress { reason, .. }) => {
@@ -241,13 +233,33 @@ impl Speakers {
         met.map_err(|error| error.to_string())
     }
 
-    /// Where a member may be reached: at its recorded address, or at the listed one.
-    fn candidates(&self, id: MemberId, from: &Party, recorded: Option<String>) -> Vec<String> {
-        let met = || self.peers().met.get(id).map(|met| met.address.clone());
-        let mut addresses: Vec<String> = recorded.or_else(met).into_iter().collect();
-        let listed = self.listed.get(&from.name);
-        addresses.extend(listed.filter(|listed| !addresses.contains(listed)).cloned());
+    /// Where a member may be reached, in the order to try: where it was reached last, if that is
+    /// one of them; its recorded address; the listed one.
+    pub(crate) fn addresses_of(
+        &self,
+        id: MemberId,
+        name: &str,
+        recorded: Option<&str>,
+    ) -> Vec<String> {
+        let met = self.peers().met.get(id).map(|met| met.address.clone());
+        let listed = self.listed.get(name).map(String::as_str);
+        let mut addresses: Vec<String> = recorded
+            .or(met.as_deref())
+            .into_iter()
+            .chain(listed)
+            .map(String::from)
+            .collect();
+        addresses.dedup();
+        if let Some(last) = met.and_then(|met| addresses.iter().position(|known| *known == met)) {
+            addresses.swap(0, last);
+        }
         addresses
+    }
+
+    /// Whether this is the recorded address of a member, or the listed one.
+    pub(crate) fn may_be_at(&self, node: &PeerNode, address: &str) -> bool {
+        let listed = || self.listed.get(&node.name);
+        node.address == address || listed().is_some_and(|listed| listed == address)
     }
 
     async fn dial_back(

@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use tokio::io::duplex;
 
 use super::*;
+use crate::peer::connection::{Connecting, Stream};
 use crate::peer::handshake::{Introduction, Me, Party, Refusal, Sender};
 use crate::peer::lineage::Known;
 use crate::peer::message::{Reply, Request, Response};
-use crate::peer::pool::{Connecting, Stream};
 use crate::peer::seats::Seats;
 use crate::peer::server::{Server, Service};
 

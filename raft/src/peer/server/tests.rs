@@ -9,12 +9,12 @@ use tokio::sync::Semaphore;
 
 use super::*;
 use crate::peer::client::{CallError, PeerClient};
+use crate::peer::connection::Stream;
 use crate::peer::handshake::{FORMAT, LONGEST, Me, Place};
 use crate::peer::message::{
     Call, Class, Declined, Following, Hello, HelloAnswer, KeepAlive, LeaderLeaves, Promote,
     ReadIndex, SubmitBatch,
 };
-use crate::peer::pool::Stream;
 use crate::types::{LeaderId, PeerNode};
 
 const CLUSTER: u128 = 7;
@@ -117,7 +117,7 @@ impl World {
             dialled.fetch_add(1, Ordering::Relaxed);
             let (stream, _) = connect(&server, &seats);
             let connected = std::future::ready(Ok(Box::new(stream) as Box<dyn Stream>));
-            Box::pin(connected) as crate::peer::pool::Connecting
+            Box::pin(connected) as crate::peer::connection::Connecting
         };
         PeerClient::over(me, Arc::new(connector))
     }
@@ -376,7 +376,7 @@ async fn dialling_outlives_the_call_that_began_it() {
         Box::pin(async move {
             tokio::time::sleep(2 * SOON).await;
             Ok(Box::new(connect(&server, &seats).0) as Box<dyn Stream>)
-        }) as crate::peer::pool::Connecting
+        }) as crate::peer::connection::Connecting
     };
     drop(slow);
     let client = PeerClient::over(member("a", 1), Arc::new(connector));
@@ -392,7 +392,7 @@ async fn a_port_that_refuses_is_told_from_one_that_is_silent() {
     let me = member("a", 1);
     let connector = |_| {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        Box::pin(std::future::ready(Err(refused))) as crate::peer::pool::Connecting
+        Box::pin(std::future::ready(Err(refused))) as crate::peer::connection::Connecting
     };
     let client = PeerClient::over(me.clone(), Arc::new(connector));
     for _ in 0..3 {
@@ -400,7 +400,7 @@ async fn a_port_that_refuses_is_told_from_one_that_is_silent() {
         assert!(matches!(error, CallError::Refused), "{error}");
     }
     assert_eq!(client.contacts()[&2].failures, 3);
-    let connector = |_| Box::pin(std::future::pending()) as crate::peer::pool::Connecting;
+    let connector = |_| Box::pin(std::future::pending()) as crate::peer::connection::Connecting;
     let client = PeerClient::over(me, Arc::new(connector));
     let error = call(&client, FOLLOWING).await.unwrap_err();
     assert!(matches!(error, CallError::Lost(_)), "{error}");
