@@ -10,8 +10,8 @@ use raftlookupd_storage::registration::UnixMillis;
 
 use crate::error::{Error, Result};
 
-/// The log is purged when it has grown to this many bytes, however few entries they are.
-pub(crate) const LONGEST_LOG: u64 = 64 * 1024 * 1024;
+/// A snapshot is taken when the log has grown by this many bytes, however few entries they are.
+pub(crate) const LONGEST_LOG: u64 = 32 * 1024 * 1024;
 
 /// Bytes in one piece of a snapshot.
 const SNAPSHOT_CHUNK: u64 = 1024 * 1024;
@@ -99,10 +99,10 @@ impl Config {
             election_timeout_max: millis(self.election_timeout.end),
             install_snapshot_timeout: millis(SNAPSHOT_TIMEOUT),
             max_payload_entries: APPEND_ENTRIES,
-            snapshot_policy: openraft::SnapshotPolicy::LogsSinceLast(self.snapshot_count),
+            // `compaction` takes snapshots and purges the log.
+            snapshot_policy: openraft::SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
             snapshot_max_chunk_size: SNAPSHOT_CHUNK,
-            // A follower that was away for a moment should not need a snapshot.
-            max_in_snapshot_log_to_keep: self.snapshot_count / 5,
             replication_lag_threshold: self.snapshot_count.saturating_mul(2),
             ..openraft::Config::default()
         };

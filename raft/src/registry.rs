@@ -155,6 +155,7 @@ impl Registry {
             pending_events,
             committed_events,
             log_bytes: self.node.log.live_bytes(),
+            registry_rebuilt: self.node.rebuilt,
             members: members.collect(),
         }
     }

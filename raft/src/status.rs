@@ -33,6 +33,8 @@ pub struct Status {
     pub committed_events: u64,
     /// The log here in bytes.
     pub log_bytes: u64,
+    /// Whether the registry's tables were damaged when this member started, and had to be rebuilt.
+    pub registry_rebuilt: bool,
     /// All members, learners included.
     pub members: Vec<MemberStatus>,
 }

@@ -1,7 +1,5 @@
 //! Sets openraft's type parameters, and names its generic types.
 
-use std::io::Cursor;
-
 use openraft::TokioRuntime;
 use raftlookupd_storage::event::{BatchResult, Proposal};
 use raftlookupd_storage::registration::MemberId;
@@ -15,7 +13,7 @@ openraft::declare_raft_types!(
         NodeId = MemberId,
         Node = PeerNode,
         Entry = openraft::Entry<TypeConfig>,
-        SnapshotData = Cursor<Vec<u8>>,
+        SnapshotData = tokio::fs::File,
         AsyncRuntime = TokioRuntime,
 );
 

@@ -19,7 +19,7 @@ impl StoreBuilder<TypeConfig, LogStore, StateMachine, Guard> for RealStore {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let log = LogStore::new(store.log()).unwrap();
-        let state_machine = StateMachine::load(store.registrations(), &log).unwrap();
+        let state_machine = StateMachine::load(&store, &log).unwrap();
         Ok(((store, folder), log, state_machine))
     }
 }

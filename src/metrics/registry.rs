@@ -15,6 +15,7 @@ pub(super) struct RegistryMetrics {
     raft: Gauges,
     log_index: Gauges,
     log_bytes: Gauge,
+    rebuilt: Gauge,
     events_pending: Gauge,
     events_committed: Gauge,
     members: Gauges,
@@ -49,6 +50,11 @@ impl RegistryMetrics {
             "raft_log_bytes",
             "Size of the log that is not purged, in bytes",
             self.log_bytes.clone(),
+        );
+        metered.register(
+            "registry_rebuilt",
+            "Whether the registry's tables were damaged at the start of this member, and were rebuilt",
+            self.rebuilt.clone(),
         );
         metered.register(
             "events_pending",
@@ -106,6 +112,7 @@ impl RegistryMetrics {
         set(&self.log_index, "snapshot", status.snapshot_index);
         set(&self.log_index, "purged", status.purged_index);
         self.log_bytes.set(saturated(status.log_bytes));
+        self.rebuilt.set(i64::from(status.registry_rebuilt));
         self.events_pending.set(saturated(status.pending_events));
         self.events_committed
             .set(saturated(status.committed_events));

@@ -1,5 +1,6 @@
 //! Defines this crate's error.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The one error of this crate.
@@ -15,8 +16,8 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// What was read is not what was written. Nothing is repaired or deleted, except what sled's
-    /// recovery could not read. Opening the store again gives the same error.
+    /// What was read is not what was written, and cannot be rebuilt. Nothing is repaired or deleted,
+    /// except what sled's recovery could not read. Opening the store again gives the same error.
     #[error(
         "the store in {} is damaged: {what}. Restore it from a copy, or start this member with an \
          empty --data-path, so that it gets its state from the other members",
@@ -52,8 +53,8 @@ pub enum Error {
     },
     /// The data was written by an older raftlookupd, in a format that was never released.
     #[error(
-        "{} has data of format {found}, this version reads format {supported} only. Keep it, start \
-         with an empty --data-path, and bring the topics and channels over with `raftlookupd \
+        "{} has data of format {found}, this version reads format {supported} and later ones. Keep \
+         it, start with an empty --data-path, and bring the topics and channels over with `raftlookupd \
          import` from a member that still runs the older version",
         path.display()
     )]
@@ -62,7 +63,7 @@ pub enum Error {
         path: PathBuf,
         /// The format on disk.
         found: u32,
-        /// The only format known here.
+        /// The oldest format known here.
         supported: u32,
     },
     /// The program has violated one of its own rules. The member must stop: what it has in memory
@@ -96,6 +97,12 @@ impl Error {
             path,
             source,
         }
+    }
+
+    /// Whether there is no space left on the disk, or in the user's share of it.
+    pub fn is_disk_full(&self) -> bool {
+        let full = [ErrorKind::StorageFull, ErrorKind::QuotaExceeded];
+        matches!(self, Error::Io { source, .. } if full.contains(&source.kind()))
     }
 
     /// For branches that only a bug can reach.

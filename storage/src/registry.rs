@@ -7,10 +7,8 @@
 //! - [`event`]: the replicated format: what a log entry carries.
 //! - [`db`]: the [`RegistrationDb`](db::RegistrationDb), which applies events and answers queries.
 //! - [`rows`]: the registry as ordered keys and small values; their hashes make up the state hash.
-//! - [`snapshot`]: a whole registry as one checksummed value.
 
 pub mod db;
 pub mod event;
 pub mod rows;
-pub mod snapshot;
 pub mod values;

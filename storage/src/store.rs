@@ -8,35 +8,51 @@
 //! | `format` | the format version of everything below, see [`FORMAT`] |
 //! | `durable-mark` | the vote, and the index up to which log entries were durable |
 //! | `log/` | the Raft log, in numbered segments |
-//! | `sled/` | the registry |
+//! | `snapshots/` | the last two snapshots of the registry |
+//! | `sled/` | the registry, expendable: snapshot and log are the truth |
+//! | `sled.damaged/` | the tables that were set aside last |
 //! | `set-aside-1/` | the contents of the data path before the member began anew |
 //!
 //! Other crates may keep their own records beside these.
 
 mod layout;
+mod loading;
 pub mod registration_store;
 mod set_aside;
 
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::thread::JoinHandle;
 
 use crate::disk::fs::create_private_folder;
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 use crate::log::LogTable;
+use crate::snapshots::SnapshotFiles;
 pub use layout::FORMAT_FILE;
+pub use loading::LoadedRegistry;
 use registration_store::RegistrationStore;
+use registration_store::expendable::{is_damage, set_aside as set_tables_aside};
 pub use set_aside::set_aside;
 
-/// The format version of the data path that this code writes and reads.
-pub const FORMAT: u32 = 4;
+/// The format version of the data path that this code writes.
+pub const FORMAT: u32 = 5;
+
+/// The oldest format version that this code reads. Format 4 had no snapshot files; they are written
+/// when the registry is first loaded.
+pub const OLDEST_FORMAT: u32 = 4;
 
 /// A data path that this process has opened exclusively.
 pub struct Store {
     data_path: PathBuf,
     gate: WriteGate,
     log: LogTable,
+    snapshots: SnapshotFiles,
     registrations: RegistrationStore,
+    /// The format of what was found.
+    format: u32,
+    /// Why the tables that were found could not be opened.
+    tables_lost: Mutex<Option<String>>,
     /// `None` after it has ended.
     sync_thread: Option<JoinHandle<Result<()>>>,
 }
@@ -52,19 +68,33 @@ impl Store {
         create_private_folder(data_path)?;
         let gate = WriteGate::new(data_path, layout::lock(data_path)?);
         set_aside::finish(data_path)?;
-        let mark = layout::check_or_create(data_path)?;
-        let registrations = RegistrationStore::open(&gate)?;
-        let applied = registrations.clone();
-        let (log, sync_thread) = LogTable::open(&gate, mark, move || applied.sync())?;
-        let store = Store {
+        let found = layout::check_or_create(data_path)?;
+        let mut tables_lost = found
+            .tables_missing
+            .then(|| "its tables are missing".into());
+        let log = LogTable::open(&gate, found.mark)?;
+        let snapshots = SnapshotFiles::open(&gate)?;
+        let registrations = match RegistrationStore::open(&gate) {
+            Err(error) if is_damage(&error) => {
+                let reason = loading::reason_of(&error);
+                loading::check_rebuildable(data_path, &log, &snapshots, &reason)?;
+                loading::log_set_aside(set_tables_aside(data_path)?, &reason);
+                tables_lost = Some(reason);
+                RegistrationStore::open(&gate)?
+            }
+            opened => opened?,
+        };
+        let sync_thread = log.start()?;
+        Ok(Store {
             data_path: data_path.to_path_buf(),
             gate,
             log,
+            snapshots,
             registrations,
+            format: found.format,
+            tables_lost: Mutex::new(tables_lost),
             sync_thread: Some(sync_thread),
-        };
-        store.check_registry_is_there()?;
-        Ok(store)
+        })
     }
 
     /// The log and the vote.
@@ -72,9 +102,14 @@ impl Store {
         self.log.clone()
     }
 
-    /// The registry.
+    /// The registry's tables. [`load_registry`](Self::load_registry) comes first.
     pub fn registrations(&self) -> RegistrationStore {
         self.registrations.clone()
+    }
+
+    /// The snapshots of the registry.
+    pub fn snapshots(&self) -> SnapshotFiles {
+        self.snapshots.clone()
     }
 
     /// The path.
@@ -82,13 +117,14 @@ impl Store {
         &self.data_path
     }
 
-    /// The size of log and registry on disk. The log shrinks when it is purged. The registry's
-    /// files never shrink: freed space is reused.
+    /// The size of log, snapshots and registry on disk. The log shrinks when it is purged. The
+    /// tables' files shrink only at a start: until then, freed space is reused.
     ///
     /// # Errors
     /// [`Error::Io`] if the files cannot be measured.
     pub fn disk_bytes(&self) -> Result<u64> {
-        Ok(self.registrations.disk_bytes()? + self.log.disk_bytes()?)
+        let files = self.snapshots.disk_bytes()? + self.log.disk_bytes()?;
+        Ok(files + self.registrations.disk_bytes()?)
     }
 
     /// Makes everything durable and ends the threads. Other handles on log and registry can still
@@ -118,18 +154,6 @@ impl Store {
         let outcome = outcome.and(self.registrations.sync());
         self.gate.close("the store is closed");
         outcome
-    }
-
-    /// Checks that the registry exists if the log was purged: only the registry has what the purged
-    /// entries did.
-    fn check_registry_is_there(&self) -> Result<()> {
-        match self.log.purge_point()? {
-            Some((upto, _)) if self.registrations.is_empty() => Err(Error::corrupt(
-                &self.data_path,
-                format!("the log was purged up to entry {upto}, but there is no registry"),
-            )),
-            _ => Ok(()),
-        }
     }
 }
 

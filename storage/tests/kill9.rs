@@ -15,7 +15,7 @@ use std::sync::mpsc;
 
 use raftlookupd_storage::log_table::StoredVote;
 use raftlookupd_storage::store::Store;
-use support::{Feed, Random, attach, claim, entry, release};
+use support::{Feed, Random, attach, claim, entry, load, release};
 
 /// Set for the child: the data path.
 const DATA_PATH: &str = "RAFTLOOKUPD_KILL9_DATA_PATH";
@@ -132,10 +132,14 @@ impl Promised {
             self.end
         );
         // The registry may be older than what was printed, but not older than the log can repair.
-        let applied = match store.registrations().load().unwrap() {
-            Some(loaded) => u64::from_be_bytes(loaded.mark.try_into().unwrap()),
-            None => 0,
-        };
+        let loaded = load(&store).unwrap();
+        let applied = loaded
+            .mark
+            .map_or(0, |mark| u64::from_be_bytes(mark.try_into().unwrap()));
+        assert_eq!(
+            loaded.rebuilt, None,
+            "cycle {cycle}: damaged by a mere kill"
+        );
         assert!(applied >= purged, "cycle {cycle}: {applied} < {purged}");
         store.close().unwrap();
     }
@@ -153,8 +157,9 @@ fn child() {
     let store = Store::open(Path::new(&path)).unwrap();
     let log = store.log();
     let registrations = store.registrations();
-    let mut feed = match registrations.load().unwrap() {
-        Some(loaded) => Feed::from(loaded.db, &loaded.mark),
+    let loaded = load(&store).unwrap();
+    let mut feed = match loaded.mark {
+        Some(mark) => Feed::from(loaded.db, &mark),
         None => Feed::default(),
     };
     let mut next = match log.last().unwrap() {
@@ -212,7 +217,7 @@ fn child() {
             }
             1 if feed.applied > 20 => {
                 let upto = feed.applied - 1 - random.below(20);
-                feed.write(&registrations);
+                feed.snapshot(&store);
                 log.purge(upto, b"").unwrap();
                 println!("> purged {upto}");
             }

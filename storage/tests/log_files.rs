@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use raftlookupd_storage::Error;
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::store::Store;
-use support::{Feed, Random, append, attach, copy_alive, copy_folder, entry};
+use support::{Random, append, copy_alive, copy_folder, entry};
 
 /// One more entry than this would make a segment longer than 4 MiB.
 const LARGE: usize = 1_000_000;
@@ -20,13 +20,6 @@ fn open(path: &Path) -> (Store, LogTable) {
     let store = Store::open(path).unwrap();
     let log = store.log();
     (store, log)
-}
-
-/// Opens a store with a registry: a purged log is refused without one.
-fn some_registry(store: &Store) {
-    let mut feed = Feed::default();
-    feed.apply(&store.registrations(), vec![attach()]);
-    feed.write(&store.registrations());
 }
 
 fn segment(path: &Path, number: u64) -> PathBuf {
@@ -267,7 +260,6 @@ fn what_is_still_needed_outlives_the_segments_it_was_written_in() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let (store, log) = open(&path);
-    some_registry(&store);
     append(&log, (0..10).map(|index| entry(index, 100)).collect());
     log.save_committed(b"committed").unwrap();
     // Beyond the end, as after installing a snapshot.
@@ -306,7 +298,6 @@ fn segments_of_truncated_entries_are_removed_with_the_others() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let (store, log) = open(&path);
-    some_registry(&store);
     for index in 0..20 {
         append(&log, vec![entry(index, LARGE)]);
     }
@@ -401,7 +392,6 @@ fn any_sequence_of_changes_gives_what_a_simple_model_gives() {
         let mut random = Random(seed);
         let mut model = Model::default();
         let (mut store, mut log) = open(folder.path());
-        some_registry(&store);
         for step in 0..120 {
             let next = model.next();
             match random.below(12) {

@@ -9,7 +9,7 @@ use std::sync::mpsc;
 
 use raftlookupd_storage::log_table::{LogTable, StoredVote};
 use raftlookupd_storage::store::Store;
-use support::{Feed, append, attach, entry};
+use support::{append, entry};
 
 fn open(path: &Path) -> (Store, LogTable) {
     let store = Store::open(path).unwrap();
@@ -27,13 +27,6 @@ fn indexes(log: &LogTable, start: u64, end: u64, max_bytes: usize) -> Vec<u64> {
         assert_eq!(*bytes, entry(*index, bytes.len()).1);
     }
     found.into_iter().map(|entry| entry.0).collect()
-}
-
-/// Opens a store with a registry: a purged log is refused without one.
-fn some_registry(store: &Store) {
-    let mut feed = Feed::default();
-    feed.apply(&store.registrations(), vec![attach()]);
-    feed.write(&store.registrations());
 }
 
 #[test]
@@ -140,7 +133,6 @@ fn truncating_makes_room_for_others() {
 fn what_is_purged_is_never_read_again() {
     let folder = tempfile::tempdir().unwrap();
     let (store, log) = open(folder.path());
-    some_registry(&store);
     append(&log, entries(0..100));
     log.purge(59, b"point 59").unwrap();
     for _ in 0..2 {
@@ -171,7 +163,6 @@ fn what_is_purged_is_never_read_again() {
 fn a_purge_beyond_the_end_moves_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let (store, log) = open(folder.path());
-    some_registry(&store);
     append(&log, entries(0..10));
     log.purge(1000, b"installed").unwrap();
     assert_eq!((log.last().unwrap(), log.live_entries()), (None, 0));
@@ -193,8 +184,7 @@ fn a_purge_beyond_the_end_moves_the_log() {
 #[test]
 fn entries_that_would_overwrite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, log) = open(folder.path());
-    some_registry(&store);
+    let (_store, log) = open(folder.path());
     append(&log, entries(0..10));
     log.purge(20, b"").unwrap();
     for bad in [vec![entry(20, 10)], vec![entry(22, 10), entry(21, 10)]] {
@@ -231,8 +221,7 @@ fn a_closed_log_can_be_read_but_not_written() {
 #[test]
 fn reading_while_others_purge_and_truncate_finds_no_damage() {
     let folder = tempfile::tempdir().unwrap();
-    let (store, log) = open(folder.path());
-    some_registry(&store);
+    let (_store, log) = open(folder.path());
     append(&log, (0..200).map(|index| entry(index, 6000)).collect());
     let reader = {
         let log = log.clone();

@@ -1,22 +1,36 @@
-//! Keeps the log short in bytes (openraft only counts entries), and watches the store.
+//! Takes snapshots, has the log purged behind them, and watches the store.
+//!
+//! The log is purged up to the snapshot before the newest one: a member that was away for a moment
+//! then needs no snapshot, and a damaged newest file is not the end.
 
 use std::time::Duration;
 
 use raftlookupd_storage::log_table::LogTable;
+use raftlookupd_storage::snapshots::SnapshotFiles;
 
 use crate::failure::{Ending, Failure};
-use crate::types::Raft;
+use crate::types::{LogId, Raft, RaftMetrics};
 
-/// Interval between checks of the log's size.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Interval between checks of the store.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a snapshot may take before it is requested again.
+/// Interval between checks of the log's length.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a snapshot may take before it is requested again, and the pause after one that failed.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Snapshots up to this size are taken whenever there are enough new entries.
+const SMALL_SNAPSHOT: u64 = 1024 * 1024;
+
+/// The log must have grown by one part in this many of a larger one: what snapshots write stays in
+/// proportion to what the log writes.
+const GROWTH: u64 = 4;
 
 /// Ends the member as soon as writes to the store have stopped, even if nothing is to be written.
 pub(crate) async fn watch_store(log: LogTable, failure: Failure) {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(WATCH_INTERVAL).await;
         if let Some(reason) = log.failure() {
             failure.send_replace(Some(Ending::Storage(reason)));
             return;
@@ -24,32 +38,64 @@ pub(crate) async fn watch_store(log: LogTable, failure: Failure) {
     }
 }
 
-/// Has the log purged up to the last applied entry whenever it is longer than this many bytes.
-pub(crate) async fn compact_log(raft: Raft, log: LogTable, longest: u64) {
-    let metrics = raft.metrics();
-    loop {
-        tokio::time::sleep(INTERVAL).await;
-        let bytes = log.live_bytes();
-        if bytes <= longest {
-            continue;
+/// What the log is compacted by.
+pub(crate) struct Compaction {
+    pub(crate) raft: Raft,
+    pub(crate) log: LogTable,
+    pub(crate) snapshots: SnapshotFiles,
+    /// Entries between two snapshots.
+    pub(crate) entries: u64,
+    /// Bytes of log between two snapshots.
+    pub(crate) bytes: u64,
+}
+
+impl Compaction {
+    /// Takes snapshots until the member stops.
+    pub(crate) async fn run(self) {
+        // The log that is kept behind the newest snapshot.
+        let mut kept = 0;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let bytes = self.log.live_bytes();
+            kept = bytes.min(kept);
+            let metrics = self.raft.metrics().borrow().clone();
+            if !self.is_due(&metrics, bytes - kept) {
+                continue;
+            }
+            if self.compact(&metrics).await.is_none() {
+                return;
+            }
+            kept = self.log.live_bytes();
         }
-        let applied = metrics.borrow().last_applied;
-        let Some(applied) = applied else { continue };
-        tracing::info!(
-            bytes,
-            upto = applied.index,
-            "taking a snapshot because the log is long"
-        );
-        if raft.trigger().snapshot().await.is_err() {
-            return;
+    }
+
+    fn is_due(&self, metrics: &RaftMetrics, grown: u64) -> bool {
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        let entries = index(metrics.last_applied).saturating_sub(index(metrics.snapshot));
+        if entries == 0 {
+            return false;
         }
-        let waiting = raft.wait(Some(PATIENCE));
+        let newest = self.snapshots.newest();
+        let size = newest.and_then(|newest| self.snapshots.bytes(newest).ok());
+        let size = size.unwrap_or(0);
+        let worthwhile = size <= SMALL_SNAPSHOT || grown >= size / GROWTH;
+        grown > self.bytes || (entries >= self.entries && worthwhile)
+    }
+
+    /// Takes a snapshot, and purges the log up to the one before. `None` if Raft has ended.
+    async fn compact(&self, metrics: &RaftMetrics) -> Option<()> {
+        self.raft.trigger().snapshot().await.ok()?;
+        let waiting = self.raft.wait(Some(PATIENCE));
+        let applied = metrics.last_applied;
         let taken = waiting.metrics(
-            |metrics| metrics.snapshot >= Some(applied),
+            |metrics| metrics.snapshot >= applied,
             "the snapshot that shortens the log",
         );
-        if taken.await.is_ok() && raft.trigger().purge_log(applied.index).await.is_err() {
-            return;
+        if taken.await.is_ok()
+            && let Some(upto) = self.snapshots.second_newest()
+        {
+            self.raft.trigger().purge_log(upto).await.ok()?;
         }
+        Some(())
     }
 }

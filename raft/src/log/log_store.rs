@@ -2,7 +2,6 @@
 
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
-use std::path::Path;
 use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
@@ -12,6 +11,7 @@ use openraft::{
 };
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::log_table::{LogTable, StoredVote};
+use raftlookupd_storage::snapshots::SnapshotFiles;
 
 use crate::log::durable_index::DurableIndex;
 use crate::log::log_facts::LogFacts;
@@ -28,9 +28,15 @@ pub struct LogStore {
     table: LogTable,
     facts: Arc<LogFacts>,
     durable: DurableIndex,
-    /// Must have applied what is purged; `None` in openraft's test suite, which purges what was
-    /// never applied.
-    registry: Option<Arc<RegistryState>>,
+    /// Must have what is purged; `None` in openraft's test suite, which purges what was never applied.
+    behind: Option<Behind>,
+}
+
+/// What the log is purged behind.
+#[derive(Clone)]
+struct Behind {
+    registry: Arc<RegistryState>,
+    snapshots: SnapshotFiles,
 }
 
 impl LogStore {
@@ -46,15 +52,23 @@ impl LogStore {
             table,
             facts: Arc::default(),
             durable: DurableIndex::new(end.map_or(0, |end| end.saturating_add(1))),
-            registry: None,
+            behind: None,
         })
     }
 
-    /// The same log, purged only up to what this registry has applied: openraft asks for the purge
-    /// while the snapshot that replaces the entries is still being installed.
-    pub(crate) fn purged_behind(self, registry: Arc<RegistryState>) -> Self {
+    /// The same log, purged only up to what this registry has applied and these files contain:
+    /// openraft asks for the purge while the snapshot that replaces the entries is still being
+    /// installed.
+    pub(crate) fn purged_behind(
+        self,
+        registry: Arc<RegistryState>,
+        snapshots: SnapshotFiles,
+    ) -> Self {
         LogStore {
-            registry: Some(registry),
+            behind: Some(Behind {
+                registry,
+                snapshots,
+            }),
             ..self
         }
     }
@@ -65,26 +79,6 @@ impl LogStore {
 
     pub(crate) fn durable_index(&self) -> DurableIndex {
         self.durable.clone()
-    }
-
-    /// Refuses a registry that lacks entries which were purged from the log: they can no longer be
-    /// applied.
-    ///
-    /// # Errors
-    /// [`Corrupt`](raftlookupd_storage::Error::Corrupt).
-    pub(crate) fn check_reaches(
-        &self,
-        applied: u64,
-        data_path: &Path,
-    ) -> raftlookupd_storage::Result<()> {
-        let purged = self.table.purge_point()?.map_or(0, |(index, _)| index);
-        if purged <= applied {
-            return Ok(());
-        }
-        Err(raftlookupd_storage::Error::Corrupt {
-            path: data_path.to_path_buf(),
-            what: format!("the log begins after entry {purged}, the registry ends at {applied}"),
-        })
     }
 
     fn entries(
@@ -142,6 +136,21 @@ impl LogStore {
             .map(|(_, bytes)| decode("a log entry", &bytes))
             .transpose()?;
         Ok(last.map(|entry| *entry.get_log_id()))
+    }
+}
+
+impl Behind {
+    /// Waits until the registry has applied this entry, and checks that it is in a file.
+    async fn has(&self, index: u64) -> Result<(), String> {
+        if !self.registry.wait_applied(index).await {
+            return Err("the registry has ended".into());
+        }
+        match self.snapshots.contain(index) {
+            true => Ok(()),
+            false => Err(format!(
+                "no snapshot contains entry {index}, which is to be purged"
+            )),
+        }
     }
 }
 
@@ -286,11 +295,11 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     }
 
     async fn purge(&mut self, log_id: LogId) -> Result<(), StorageError> {
-        if let Some(registry) = &self.registry
-            && !registry.wait_applied(log_id.index).await
-        {
-            let reason = openraft::AnyError::error("the registry has ended");
-            return Err(StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Delete, reason).into());
+        if let Some(behind) = &self.behind {
+            behind.has(log_id.index).await.map_err(|reason| {
+                let reason = openraft::AnyError::error(reason);
+                StorageIOError::new(ErrorSubject::Logs, ErrorVerb::Delete, reason)
+            })?;
         }
         encode("a purge point", &log_id)
             .and_then(|point| self.table.purge(log_id.index, &point))
@@ -322,14 +331,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_log_is_purged_when_the_registry_has_caught_up() {
+    async fn the_log_is_purged_behind_registry_and_snapshot() {
         in_time(async {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap();
             let (applied, its_end) = watch::channel(AppliedPoint::default());
             let registry = RegistryState::new(RegistrationDb::new(), its_end);
             let log = LogStore::new(store.log()).unwrap();
-            let mut log = log.purged_behind(Arc::new(registry));
+            let snapshots = store.snapshots();
+            let mut log = log.purged_behind(Arc::new(registry), snapshots.clone());
+            let take_snapshot = |index| {
+                let registrations = store.registrations();
+                let frozen = registrations.freeze(&RegistrationDb::new(), b"mark");
+                let frozen = frozen.unwrap().unwrap();
+                frozen.write_to(&snapshots, index).unwrap();
+            };
+            take_snapshot(100);
             let id = |index| LogId::new(LeaderId::new(1, 1), index);
             let reached = |id| AppliedPoint {
                 log_id: Some(id),
@@ -345,7 +362,13 @@ mod tests {
                 purge.await.unwrap();
             }
             assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+            // What no snapshot contains is not purged.
+            applied.send_replace(reached(id(200)));
+            log.purge(id(200)).await.unwrap_err();
+            assert_eq!(log.purge_point().unwrap(), Some(id(100)));
+            take_snapshot(200);
             // A snapshot that cannot be installed ends the state machine.
+            applied.send_replace(reached(id(100)));
             drop(applied);
             log.purge(id(200)).await.unwrap_err();
             assert_eq!(log.purge_point().unwrap(), Some(id(100)));

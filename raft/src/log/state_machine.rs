@@ -1,10 +1,11 @@
-//! Implements openraft's state machine trait over storage's [`RegistrationStore`].
+//! Implements openraft's state machine trait over storage's [`RegistrationStore`] and
+//! [`SnapshotFiles`].
 //!
-//! The rows on disk *are* the snapshot: building one means syncing them, so that the log up to
-//! there may be purged. The bytes of a snapshot are made when a peer needs them.
+//! A snapshot is a file, so that the log up to there may be purged. It is copied from the tables in the
+//! background, and it is what a peer is sent.
 
-use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::storage::RaftStateMachine;
 use openraft::{
@@ -15,9 +16,12 @@ use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::event::{BatchResult, Proposal};
 use raftlookupd_storage::registration::MemberId;
 use raftlookupd_storage::registration_db::{Applying, Change, RegistrationDb, Step};
-use raftlookupd_storage::registration_store::RegistrationStore;
-use raftlookupd_storage::{Error, Result, snapshot};
+use raftlookupd_storage::registration_store::{Frozen, RegistrationStore};
+use raftlookupd_storage::snapshots::SnapshotFiles;
+use raftlookupd_storage::store::Store;
+use raftlookupd_storage::{Error, Result};
 use serde::{Deserialize, Serialize};
+use tokio::fs::File;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::watch;
 
@@ -31,6 +35,9 @@ use crate::types::{
     Entry, LogId, ProposalResult, Snapshot, SnapshotMeta, StorageError, StoredMembership,
     TypeConfig,
 };
+
+/// How often it is tried to freeze tables that are frozen.
+const FREEZE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Up to where the registry has applied the log, and the membership at that point; stored in
 /// one step with the rows.
@@ -48,9 +55,11 @@ pub struct StateMachine {
     /// The sessions that have to know what is applied.
     served: Option<Served>,
     store: RegistrationStore,
+    snapshots: SnapshotFiles,
     log: DurableIndex,
     facts: Arc<LogFacts>,
     mark: AppliedMark,
+    rebuilt: bool,
 }
 
 /// The sessions of this member, and what a snapshot means for them.
@@ -64,11 +73,16 @@ impl StateMachine {
     /// Loads what is on disk; what it applies will come from this log.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] or [`Error::Encoding`] if rows are missing or damaged.
-    pub fn load(store: RegistrationStore, log: &LogStore) -> Result<Self> {
-        let (db, mark) = match store.load()? {
-            Some(loaded) => (loaded.db, decode("an applied mark", &loaded.mark)?),
-            None => (RegistrationDb::new(), AppliedMark::default()),
+    /// Those of [`Store::load_registry`].
+    pub fn load(store: &Store, log: &LogStore) -> Result<Self> {
+        let loaded = store.load_registry(|mark| {
+            let mark: AppliedMark = decode("an applied mark", mark)?;
+            Ok(mark.last_applied.map(|id| id.index))
+        })?;
+        let db = loaded.db;
+        let mark = match loaded.mark {
+            Some(mark) => decode("an applied mark", &mark)?,
+            None => AppliedMark::default(),
         };
         let point = AppliedPoint {
             log_id: mark.last_applied,
@@ -80,11 +94,18 @@ impl StateMachine {
             state,
             applied,
             served: None,
-            store,
+            store: store.registrations(),
+            snapshots: store.snapshots(),
             log: log.durable_index(),
             facts: log.facts(),
             mark,
+            rebuilt: loaded.rebuilt.is_some(),
         })
+    }
+
+    /// Whether the registry's tables were damaged and had to be rebuilt.
+    pub(crate) fn rebuilt(&self) -> bool {
+        self.rebuilt
     }
 
     pub(crate) fn state(&self) -> Arc<RegistryState> {
@@ -173,18 +194,18 @@ impl StateMachine {
         });
     }
 
-    fn install(&mut self, meta: &SnapshotMeta, bytes: &[u8]) -> Result<()> {
-        let decoded = snapshot::decode(bytes)?;
+    fn install(&mut self, meta: &SnapshotMeta, mut file: std::fs::File) -> Result<()> {
+        let decoded = self.snapshots.read_received(&mut file)?;
         let mark: AppliedMark = decode("an applied mark", &decoded.mark)?;
-        if mark.last_applied != meta.last_log_id {
+        let (Some(last), true) = (mark.last_applied, mark.last_applied == meta.last_log_id) else {
             return Err(Error::Encoding {
                 what: "a snapshot",
                 reason: "it holds another position than it was announced with".into(),
             });
-        }
+        };
+        // In this order: tables that end before the newest file count as damaged.
         self.store.install(&decoded.db, &decoded.mark)?;
-        self.store
-            .set_snapshot_mark(&encode("a snapshot mark", meta)?)?;
+        self.snapshots.adopt(&mut file, last.index)?;
         self.mark = mark;
         let replaced = self.replace(decoded.db)?;
         self.publish();
@@ -207,18 +228,39 @@ impl StateMachine {
         Ok(replaced)
     }
 
+    /// The newest snapshot, after a check: a peer would not survive a damaged one. If there is none
+    /// though there was one, it is taken now.
     fn export(&self) -> Result<Option<Snapshot>> {
-        if self.store.snapshot_mark()?.is_none() {
+        let Some(newest) = self.snapshots.newest() else {
             return Ok(None);
-        }
-        let mark = encode("an applied mark", &self.mark)?;
-        // openraft may have the log purged up to the position that is returned.
-        self.state.read(|db| self.store.write(db))?;
-        let bytes = self.state.read(|db| snapshot::encode(db, &mark))?;
+        };
+        let opened = self.snapshots.open_whole(newest).or_else(|error| {
+            tracing::warn!(index = newest, %error, "a snapshot file is damaged: taking another");
+            self.snapshots.set_aside(newest);
+            let index = applied_index(&self.mark);
+            self.freeze_soon()?.write_to(&self.snapshots, index)?;
+            self.snapshots.open_whole(index)
+        });
+        let (file, mark) = opened?;
         Ok(Some(Snapshot {
-            meta: snapshot_meta(&self.mark),
-            snapshot: Box::new(Cursor::new(bytes)),
+            meta: snapshot_meta(&decode("an applied mark", &mark)?),
+            snapshot: Box::new(File::from_std(file)),
         }))
+    }
+
+    /// Waits while the tables are frozen for another snapshot.
+    fn freeze_soon(&self) -> Result<Frozen> {
+        loop {
+            if let Some(frozen) = self.freeze()? {
+                return Ok(frozen);
+            }
+            std::thread::sleep(FREEZE_INTERVAL);
+        }
+    }
+
+    fn freeze(&self) -> Result<Option<Frozen>> {
+        let mark = encode("an applied mark", &self.mark)?;
+        self.state.read(|db| self.store.freeze(db, &mark))
     }
 }
 
@@ -252,32 +294,29 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
 
     async fn get_snapshot_builder(&mut self) -> SnapshotBuilder {
         SnapshotBuilder {
-            written: Some(self.state.read(|db| self.store.write(db))),
-            store: self.store.clone(),
+            frozen: Some(aside(|| self.freeze())),
+            snapshots: self.snapshots.clone(),
             meta: snapshot_meta(&self.mark),
         }
     }
 
-    async fn begin_receiving_snapshot(
-        &mut self,
-    ) -> std::result::Result<Box<Cursor<Vec<u8>>>, StorageError> {
-        Ok(Box::default())
+    async fn begin_receiving_snapshot(&mut self) -> std::result::Result<Box<File>, StorageError> {
+        let created = self.snapshots.receive();
+        let file = created
+            .map_err(|error| failed(ErrorSubject::Snapshot(None), ErrorVerb::Write, &error))?;
+        Ok(Box::new(File::from_std(file)))
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Box<Cursor<Vec<u8>>>,
+        snapshot: Box<File>,
     ) -> std::result::Result<(), StorageError> {
         let subject = ErrorSubject::Snapshot(Some(meta.signature()));
-        let bytes = snapshot.into_inner();
-        aside(|| self.install(meta, &bytes))
+        let file = snapshot.into_std().await;
+        aside(|| self.install(meta, file))
             .map_err(|error| failed(subject, ErrorVerb::Write, &error))?;
-        tracing::info!(
-            index = applied_index(&self.mark),
-            bytes = bytes.len(),
-            "snapshot installed"
-        );
+        tracing::info!(index = applied_index(&self.mark), "snapshot installed");
         Ok(())
     }
 
@@ -289,38 +328,61 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 }
 
-/// Makes the registry durable up to where it was when the builder was made.
+/// Copies the registry, as it was when the builder was made, into a file.
 pub struct SnapshotBuilder {
-    /// Whether the registry could be written.
-    written: Option<Result<()>>,
-    store: RegistrationStore,
+    /// Whether the tables could be frozen; `None` once they were copied.
+    frozen: Option<Result<Option<Frozen>>>,
+    snapshots: SnapshotFiles,
     meta: SnapshotMeta,
 }
 
-impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
-    /// openraft uses only the meta of what a build returns, so the data stays empty here.
-    async fn build_snapshot(&mut self) -> std::result::Result<Snapshot, StorageError> {
-        let (store, meta) = (self.store.clone(), self.meta.clone());
-        let written = self.written.take().unwrap_or(Ok(()));
-        // The mark is durable when this returns, and so is all that was written before it.
-        let built = tokio::task::spawn_blocking(move || {
-            written?;
-            store.set_snapshot_mark(&encode("a snapshot mark", &meta)?)
-        });
-        let subject = ErrorSubject::Snapshot(Some(self.meta.signature()));
-        match built.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(failed(subject, ErrorVerb::Write, &error)),
-            Err(error) => {
-                let error = AnyError::new(&error);
-                return Err(StorageIOError::new(subject, ErrorVerb::Write, error).into());
+impl SnapshotBuilder {
+    /// Writes the file. Returns what openraft is told: the position of the new snapshot or, if the
+    /// disk is full, none. The log is then kept for longer.
+    fn write(
+        frozen: Result<Option<Frozen>>,
+        snapshots: &SnapshotFiles,
+        meta: SnapshotMeta,
+    ) -> Result<SnapshotMeta> {
+        let index = meta.last_log_id.map_or(0, |id| id.index);
+        let Some(frozen) = frozen? else {
+            return Ok(SnapshotMeta::default());
+        };
+        match frozen.write_to(snapshots, index) {
+            Ok(bytes) => {
+                tracing::info!(
+                    index,
+                    bytes,
+                    "snapshot taken: older log entries can be purged"
+                );
+                Ok(meta)
             }
+            Err(error) if error.is_disk_full() => {
+                tracing::warn!(%error, "no snapshot: the disk is full; retrying");
+                Ok(SnapshotMeta::default())
+            }
+            Err(error) => Err(error),
         }
-        let index = self.meta.last_log_id.map_or(0, |id| id.index);
-        tracing::info!(index, "snapshot taken: older log entries can be purged");
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
+    /// openraft uses only the meta of what a build returns, so no data is opened.
+    async fn build_snapshot(&mut self) -> std::result::Result<Snapshot, StorageError> {
+        let (snapshots, meta) = (self.snapshots.clone(), self.meta.clone());
+        let frozen = self.frozen.take().unwrap_or(Ok(None));
+        let built = tokio::task::spawn_blocking(move || Self::write(frozen, &snapshots, meta));
+        let subject = ErrorSubject::Snapshot(Some(self.meta.signature()));
+        let built = built.await.map_err(|error| {
+            StorageIOError::new(subject.clone(), ErrorVerb::Write, AnyError::new(&error))
+        })?;
+        let meta = built.map_err(|error| failed(subject, ErrorVerb::Write, &error))?;
+        let nothing = File::open("/dev/null").await;
+        let nothing =
+            nothing.map_err(|error| StorageIOError::read_snapshot(None, AnyError::new(&error)))?;
         Ok(Snapshot {
-            meta: self.meta.clone(),
-            snapshot: Box::default(),
+            meta,
+            snapshot: Box::new(nothing),
         })
     }
 }
@@ -406,7 +468,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
         let log = LogStore::new(store.log()).unwrap();
-        let mut state_machine = StateMachine::load(store.registrations(), &log).unwrap();
+        let mut state_machine = StateMachine::load(&store, &log).unwrap();
         let (file, identity) = IdentityFile::open(folder.path(), "a", &Forming::Alone).unwrap();
         let incarnation = identity.incarnation;
         let watcher = Arc::new(Mutex::new(Watcher {

@@ -26,6 +26,8 @@ pub(crate) struct Loaded {
     pub(crate) log: LogStore,
     pub(crate) state: Arc<RegistryState>,
     pub(crate) view: View,
+    /// Whether the registry's tables were damaged.
+    pub(crate) rebuilt: bool,
     /// Grows when a snapshot replaces the registry.
     pub(crate) incarnation: watch::Receiver<u64>,
 }
@@ -43,12 +45,14 @@ impl Loaded {
     ) -> Result<Loaded> {
         let base = opened.base;
         let log = LogStore::new(base.store.log())?;
-        let (registrations, its_log) = (base.store.registrations(), log.clone());
-        let load = move || Ok(StateMachine::load(registrations, &its_log)?);
-        let mut state_machine = blocking(load).await?;
-        let state = state_machine.state();
-        log.check_reaches(state.applied(), &base.settings.data_path)?;
-        let log = log.purged_behind(state.clone());
+        let its_log = log.clone();
+        let load = move || {
+            let loaded = StateMachine::load(&base.store, &its_log);
+            Ok((loaded?, base))
+        };
+        let (mut state_machine, base) = blocking(load).await?;
+        let (state, rebuilt) = (state_machine.state(), state_machine.rebuilt());
+        let log = log.purged_behind(state.clone(), base.store.snapshots());
         let incarnation = Incarnation::of(opened.file, opened.identity, base.me.clone());
         let incarnations = incarnation.watch();
         state_machine.serve(own.id, owner, incarnation);
@@ -72,6 +76,7 @@ impl Loaded {
             raft,
             log,
             state,
+            rebuilt,
             incarnation: incarnations,
         })
     }

@@ -241,7 +241,8 @@ impl RaftNetwork<TypeConfig> for PeerConnection {
         cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<MemberId>, StreamingError<TypeConfig, Fatal<MemberId>>> {
-        let bytes = snapshot.snapshot.get_ref().len() as u64;
+        let measured = snapshot.snapshot.metadata().await;
+        let bytes = measured.map_or(0, |measured| measured.len());
         self.sending = Some(Sending::begin(bytes, &self.node.name));
         Chunked::send_snapshot(self, vote, snapshot, cancel, option).await
     }

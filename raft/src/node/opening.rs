@@ -63,6 +63,7 @@ pub(crate) struct Settings {
     pub(crate) election_timeout: Range<Duration>,
     pub(crate) member_timeout: Duration,
     pub(crate) wall_clock: UnixMillis,
+    pub(crate) snapshot_count: u64,
 }
 
 impl Opened {
@@ -109,6 +110,7 @@ impl Opened {
                 election_timeout: config.election_timeout,
                 member_timeout: config.member_timeout,
                 wall_clock: config.wall_clock,
+                snapshot_count: config.snapshot_count,
             },
             store,
             hello,

@@ -15,7 +15,7 @@ use crate::cluster::view::View;
 use crate::config::{Config, LONGEST_LOG};
 use crate::error::Result;
 use crate::failure::{Ending, Failure};
-use crate::log::compaction::{compact_log, watch_store};
+use crate::log::compaction::{Compaction, watch_store};
 use crate::log::registry_state::RegistryState;
 use crate::members::membership::Membership;
 use crate::members::placement::Placement;
@@ -60,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) failure: Failure,
     pub(crate) log: LogTable,
     speakers: Arc<Speakers>,
+    /// Whether the registry's tables were damaged at the start.
+    pub(crate) rebuilt: bool,
     store: Mutex<Option<Store>>,
     stop: CancellationToken,
 }
@@ -110,6 +112,7 @@ impl Node {
             failure: parts.failure,
             log: base.store.log(),
             speakers: base.speakers,
+            rebuilt: loaded.rebuilt,
             store: Mutex::new(Some(base.store)),
             stop: base.stop,
         })
@@ -240,7 +243,8 @@ impl Parts {
         let placement = self.placement(loaded);
         let (raft, failure) = (&loaded.raft, &self.failure);
         let (view, state, proposer) = (&loaded.view, &loaded.state, &self.proposer);
-        let (log, tasks) = (loaded.base.store.log(), &mut loaded.base.tasks);
+        let (log, snapshots) = (loaded.base.store.log(), loaded.base.store.snapshots());
+        let tasks = &mut loaded.base.tasks;
         tasks.spawn(placement.take());
         tasks.spawn(sweep(view.clone(), state.clone(), proposer.clone()));
         let clock = self.clock.clone();
@@ -248,7 +252,14 @@ impl Parts {
         let (me, speakers) = (loaded.base.me.clone(), loaded.base.speakers.clone());
         tasks.spawn(watch_standing(me, failure.clone()));
         tasks.spawn(keep_speakers(speakers));
-        tasks.spawn(compact_log(raft.clone(), log.clone(), LONGEST_LOG));
+        let compaction = Compaction {
+            raft: raft.clone(),
+            log: log.clone(),
+            snapshots,
+            entries: loaded.base.settings.snapshot_count,
+            bytes: LONGEST_LOG,
+        };
+        tasks.spawn(compaction.run());
         tasks.spawn(watch_store(log, failure.clone()));
     }
 

@@ -16,25 +16,19 @@ use crate::error::Result;
 #[derive(Clone)]
 pub struct LogTable {
     pub(super) shared: Arc<Shared>,
-    sync_applied: Arc<dyn Fn() -> Result<()> + Send + Sync>,
 }
 
 impl LogTable {
-    /// Reads and checks the log, and starts its thread. `sync_applied` makes the state durable that
-    /// entries were applied to: only then may they be purged.
-    pub(crate) fn open(
-        gate: &WriteGate,
-        mark: DurableMark,
-        sync_applied: impl Fn() -> Result<()> + Send + Sync + 'static,
-    ) -> Result<(LogTable, JoinHandle<Result<()>>)> {
+    /// Reads and checks the log.
+    pub(crate) fn open(gate: &WriteGate, mark: DurableMark) -> Result<LogTable> {
         let (state, segments, tail) = recovery::open(gate, mark.get())?;
         let shared = Arc::new(Shared::new(gate, mark, state, segments, tail));
-        let thread = sync_thread::start(shared.clone())?;
-        let log = LogTable {
-            shared,
-            sync_applied: Arc::new(sync_applied),
-        };
-        Ok((log, thread))
+        Ok(LogTable { shared })
+    }
+
+    /// Starts the log's thread. Without it, nothing that is appended becomes durable.
+    pub(crate) fn start(&self) -> Result<JoinHandle<Result<()>>> {
+        sync_thread::start(self.shared.clone())
     }
 
     /// Appends entries with ascending indexes. They are readable when this returns. `done` is
@@ -166,17 +160,14 @@ impl LogTable {
     /// Purges the log up to `upto` and remembers `point`. `upto` may be beyond the last entry, as
     /// after installing a snapshot: the log then continues after it.
     ///
-    /// First makes durable what the entries were applied to, since that is what makes them
-    /// unneeded. The purge takes effect at once, and is durable before the thread removes any
-    /// segment.
+    /// What the entries did must be in a durable snapshot file, since the record of the purge may
+    /// survive without a sync. The purge takes effect at once, and is durable before the thread
+    /// removes any segment.
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) if the point cannot be written.
     pub fn purge(&self, upto: u64, point: &[u8]) -> Result<()> {
         let shared = &*self.shared;
-        // Before the record is written: it may survive without a sync, if only the process is
-        // killed.
-        (self.sync_applied)()?;
         let mut tail = shared.writing();
         if shared.state().purged_index() > Some(upto) {
             return Ok(());

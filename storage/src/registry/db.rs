@@ -60,7 +60,7 @@ use crate::registry::values::{MemberId, ProducerId, UnixMillis};
 pub use applying::{Applied, Applying, Step};
 use deleted::DeletedChannels;
 use invariant::present_mut;
-pub(crate) use load::Loader;
+pub(crate) use load::{Loader, topic_hash};
 use members::Member;
 use number_pool::NumberPool;
 pub use owned::{Name, Recorded};

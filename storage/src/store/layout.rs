@@ -3,8 +3,8 @@
 use std::fs::{File, TryLockError};
 use std::path::Path;
 
-use super::FORMAT;
 use super::registration_store::FOLDER as TABLES;
+use super::{FORMAT, OLDEST_FORMAT};
 use crate::disk::record_file::RecordFile;
 use crate::error::{Error, Result};
 use crate::log::durable_mark::{DurableMark, FILE as MARK_FILE, Mark};
@@ -32,17 +32,27 @@ pub(super) fn lock(data_path: &Path) -> Result<File> {
     }
 }
 
-/// Returns the durable mark of a data path that is complete or new.
+/// What a data path has, or has been given.
+pub(super) struct Found {
+    pub(super) mark: DurableMark,
+    /// The format of what is there.
+    pub(super) format: u32,
+    /// The tables are missing though there must have been some.
+    pub(super) tables_missing: bool,
+}
+
+/// Checks a data path, or creates what a new one needs.
 ///
 /// A new data path gets its mark first, then its format, log and tables. So a file that is missing
 /// while a later one exists was lost.
-pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
+pub(super) fn check_or_create(data_path: &Path) -> Result<Found> {
     let format = RecordFile::new(data_path.join(FORMAT_FILE));
     let found = format.load()?;
-    if let Some(found) = &found {
-        // Before anything else is read: a newer format may have another mark.
-        check_format(data_path, found)?;
-    }
+    // Before anything else is read: a newer format may have another mark.
+    let version = match &found {
+        Some(found) => checked_format(data_path, found)?,
+        None => FORMAT,
+    };
     let missing = |name| Err(Error::corrupt(data_path, format!("`{name}` is missing")));
     let has_tables = data_path.join(TABLES).exists();
     let mark = match (found, DurableMark::load(data_path)?) {
@@ -54,30 +64,37 @@ pub(super) fn check_or_create(data_path: &Path) -> Result<DurableMark> {
                 return missing(FORMAT_FILE);
             }
             let mark = DurableMark::create(data_path)?;
-            format.save(&FORMAT.to_be_bytes())?;
+            save_format(data_path)?;
             mark
         }
     };
     let used = mark.get() != Mark::default();
-    if used && !has_tables {
-        return missing(TABLES);
-    }
     if (used || has_tables) && !has_log(data_path)? {
         return missing(LOG);
     }
     create_log(data_path)?;
-    Ok(mark)
+    Ok(Found {
+        mark,
+        format: version,
+        tables_missing: used && !has_tables,
+    })
 }
 
-fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
+/// Notes that the data path has the current format.
+pub(super) fn save_format(data_path: &Path) -> Result<()> {
+    let format = RecordFile::new(data_path.join(FORMAT_FILE));
+    format.save(&FORMAT.to_be_bytes())
+}
+
+fn checked_format(data_path: &Path, found: &[u8]) -> Result<u32> {
     let found = <[u8; 4]>::try_from(found)
         .map(u32::from_be_bytes)
         .map_err(|_| Error::corrupt(data_path, format!("`{FORMAT_FILE}` is not a number")))?;
-    if found < FORMAT {
+    if found < OLDEST_FORMAT {
         return Err(Error::OlderFormat {
             path: data_path.to_path_buf(),
             found,
-            supported: FORMAT,
+            supported: OLDEST_FORMAT,
         });
     }
     if found > FORMAT {
@@ -87,5 +104,5 @@ fn check_format(data_path: &Path, found: &[u8]) -> Result<()> {
             supported: FORMAT,
         });
     }
-    Ok(())
+    Ok(found)
 }

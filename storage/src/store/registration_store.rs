@@ -7,9 +7,12 @@
 //! one and then makes it current with a single write. So a crash leaves the old registry or the new
 //! one, never a part of either.
 //!
-//! Writes are not synced unless a function says so: what a crash loses is replayed from the log. So
-//! whatever the log is to purge must be written ([`RegistrationStore::write`]) and synced first.
+//! Writes are not synced unless a function says so, and the tables are expendable: what a crash loses
+//! or damages is rebuilt from a snapshot file and the log. For a snapshot the tables are *frozen*: they
+//! stay as they are while they are copied into a file, and changes are remembered meanwhile.
 
+pub(crate) mod expendable;
+mod frozen;
 mod generation;
 mod sled_engine;
 mod sweeper;
@@ -17,6 +20,7 @@ mod topic_pieces;
 mod unwritten;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::record_file::{seal, unseal};
@@ -24,10 +28,10 @@ use crate::disk::write_gate::WriteGate;
 use crate::encoding::{decode, encode};
 use crate::error::{Error, Result};
 use crate::registry::db::{Change as RegistryChange, Loader, RegistrationDb};
-use generation::{Generation, HEAD_KEY, head, number_of};
+pub use frozen::Frozen;
+use generation::{Generation, HEAD_KEY, Record, head, number_of};
 use sled_engine::{Change, Engine, Table, guarded};
 use sweeper::Sweeper;
-use topic_pieces::Assembly;
 use unwritten::{Since, Taken, Unwritten};
 
 /// The tables' folder in the data path.
@@ -36,25 +40,30 @@ pub(crate) const FOLDER: &str = sled_engine::FOLDER;
 /// The key of the current generation's number.
 const CURRENT_KEY: &[u8] = b"generation";
 
-const SNAPSHOT_KEY: &[u8] = b"snapshot";
+const ROWS_DIFFER: &str = "registry rows are missing or changed";
 
 /// The registry on disk. Clones are handles on the same registry.
 #[derive(Clone)]
 pub struct RegistrationStore(Arc<Inner>);
 
 struct Inner {
-    engine: Engine,
-    meta: Table,
+    gate: WriteGate,
     /// Locked while changes are noted or written.
     current: Mutex<Current>,
     sweeper: Sweeper,
+    /// A snapshot that is being written is to be given up.
+    stopping: AtomicBool,
 }
 
 struct Current {
+    engine: Engine,
+    meta: Table,
     generation: Option<Generation>,
     unwritten: Unwritten,
     /// Whether obsolete generations may exist.
     sweep: bool,
+    /// Nothing is written or deleted meanwhile.
+    frozen: bool,
 }
 
 /// A registry that was loaded from disk.
@@ -65,11 +74,13 @@ pub struct Loaded {
     /// The mark that was written with it: see [`note`](RegistrationStore::note) and
     /// [`install`](RegistrationStore::install).
     pub mark: Vec<u8>,
+    /// The length of all keys and values.
+    pub(crate) bytes: u64,
 }
 
-impl RegistrationStore {
+impl Current {
     /// Opens or creates the tables in the gate's data path.
-    pub(crate) fn open(gate: &WriteGate) -> Result<RegistrationStore> {
+    fn open(gate: &WriteGate) -> Result<Current> {
         let engine = Engine::open(gate)?;
         guarded(gate.data_path(), || {
             let meta = engine.table("registrations")?;
@@ -80,24 +91,40 @@ impl RegistrationStore {
                     Some(Generation::open(&engine, number)?)
                 }
             };
-            Ok(RegistrationStore(Arc::new(Inner {
+            Ok(Current {
                 engine,
                 meta,
-                // Swept after the first write, not before: until then the store may turn out to be
-                // damaged, and then nothing is deleted.
-                current: Mutex::new(Current {
-                    generation,
-                    unwritten: Unwritten::default(),
-                    sweep: true,
-                }),
-                sweeper: Sweeper::default(),
-            })))
+                generation,
+                unwritten: Unwritten::default(),
+                // After the first write, not before: until then the tables may turn out to be
+                // damaged.
+                sweep: true,
+                frozen: false,
+            })
         })
     }
+}
 
-    /// Whether nothing was ever written.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.current().generation.is_none()
+impl RegistrationStore {
+    /// Opens or creates the tables in the gate's data path.
+    pub(crate) fn open(gate: &WriteGate) -> Result<RegistrationStore> {
+        Ok(RegistrationStore(Arc::new(Inner {
+            gate: gate.clone(),
+            current: Mutex::new(Current::open(gate)?),
+            sweeper: Sweeper::default(),
+            stopping: AtomicBool::new(false),
+        })))
+    }
+
+    /// Has the tables' folder `removed` and starts with empty tables. What was noted is forgotten.
+    pub(crate) fn start_over(&self, removed: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let gate = &self.0.gate;
+        let mut current = self.0.current();
+        // The old tables are still open. sled names no files except while it opens, so it cannot
+        // interfere with the new ones.
+        removed(gate.data_path())?;
+        *current = Current::open(gate)?;
+        Ok(())
     }
 
     /// Loads the registry and its mark; `None` if nothing was ever written.
@@ -115,29 +142,23 @@ impl RegistrationStore {
                 .ok_or_else(|| Error::corrupt(data_path, "the registry has no head row"))?;
             let (mark, state_hash): (Vec<u8>, u128) = decode("the registry's head", &head)?;
             let mut loader = Loader::default();
-            let mut assembly = Assembly::default();
-            for pair in generation.rows.range(b"", None) {
-                let (key, value) = pair?;
-                if key == HEAD_KEY {
-                    continue;
+            let mut bytes = 0;
+            let read = generation.for_each(|record| match record {
+                Record::Topic(name, packed) => {
+                    bytes += (name.len() + packed.len()) as u64;
+                    loader.topic(name, &packed)
                 }
-                match topic_pieces::is_piece(&key) {
-                    true => match assembly.push(&key, &value) {
-                        Ok(Some((name, topic))) => loader.topic(name, &topic),
-                        Ok(None) => Ok(()),
-                        Err(error) => Err(error),
-                    },
-                    false => loader.row(&key, &value),
+                Record::Row(key, value) => {
+                    bytes += (key.len() + value.len()) as u64;
+                    loader.row(&key, &value)
                 }
-                .map_err(|error| in_registry(data_path, error))?;
-            }
-            let db = assembly.finish().and_then(|()| loader.finish());
+            });
+            let db = read.and_then(|()| loader.finish());
             let db = db.map_err(|error| in_registry(data_path, error))?;
             if db.state_hash() != state_hash {
-                let what = "registry rows are missing or changed";
-                return Err(Error::corrupt(data_path, what));
+                return Err(Error::corrupt(data_path, ROWS_DIFFER));
             }
-            Ok(Some(Loaded { db, mark }))
+            Ok(Some(Loaded { db, mark, bytes }))
         })
     }
 
@@ -147,16 +168,44 @@ impl RegistrationStore {
     pub fn note(&self, db: &RegistrationDb, changes: Vec<RegistryChange>, mark: &[u8]) -> bool {
         let mut current = self.0.current();
         current.unwritten.note(changes, mark);
-        current.unwritten.is_due(db)
+        !current.frozen && current.unwritten.is_due(db)
     }
 
     /// Writes the changes that were noted, together with the last mark. `db` is the registry that
-    /// [`note`](Self::note) was last called with, unchanged since. Not synced.
+    /// [`note`](Self::note) was last called with, unchanged since. Not synced. While the tables are
+    /// frozen, nothing is written.
     ///
     /// # Errors
     /// [`Error::Io`] if the changes cannot be written. The member must stop then.
     pub fn write(&self, db: &RegistrationDb) -> Result<()> {
-        self.0.write(&mut self.0.current(), db)
+        let mut current = self.0.current();
+        match current.frozen {
+            true => Ok(()),
+            false => self.0.write(&mut current, db),
+        }
+    }
+
+    /// Writes the changes that were noted, and freezes the tables for a snapshot; `None` if they are
+    /// frozen already. `db` is as for [`write`](Self::write), and has applied the log up to `mark`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn freeze(&self, db: &RegistrationDb, mark: &[u8]) -> Result<Option<Frozen>> {
+        let mut current = self.0.current();
+        if current.frozen {
+            return Ok(None);
+        }
+        // A log may have been applied that has changed nothing.
+        if current.generation.is_none() {
+            current.unwritten.note(Vec::new(), mark);
+        }
+        self.0.write(&mut current, db)?;
+        let Some(generation) = &current.generation else {
+            return Err(Error::invariant("the registry was written to no table"));
+        };
+        let frozen = Frozen::new(self, &current.engine, generation.rows.clone(), db, mark);
+        current.frozen = true;
+        Ok(Some(frozen))
     }
 
     /// Replaces the whole registry, durably. A crash leaves the old one or the new one.
@@ -166,55 +215,39 @@ impl RegistrationStore {
     pub fn install(&self, db: &RegistrationDb, mark: &[u8]) -> Result<()> {
         let inner = &*self.0;
         let mut current = inner.current();
-        let next = Generation::create(&inner.engine)?;
+        let next = Generation::create(&current.engine)?;
         next.fill(db, mark)?;
-        inner.engine.sync()?;
+        current.engine.sync()?;
         current.unwritten = Unwritten::default();
         inner.set_current(&mut current, next)?;
-        inner.engine.sync()?;
+        current.engine.sync()?;
         current.sweep = true;
         inner.sweep_once(&mut current);
         Ok(())
     }
 
-    /// Saves a description of the last snapshot, durably. Everything written before is durable
-    /// then, too.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub fn set_snapshot_mark(&self, bytes: &[u8]) -> Result<()> {
-        let sealed = seal(SNAPSHOT_KEY, bytes);
-        self.0.meta.insert(SNAPSHOT_KEY, sealed)?;
-        self.0.engine.sync()
-    }
-
-    /// The value that [`set_snapshot_mark`](Self::set_snapshot_mark) was given last.
-    ///
-    /// # Errors
-    /// [`Error::Corrupt`] if it is damaged, [`Error::Io`] if reading fails.
-    pub fn snapshot_mark(&self) -> Result<Option<Vec<u8>>> {
-        read_sealed(self.0.data_path(), &self.0.meta, SNAPSHOT_KEY)
-    }
-
     /// Makes everything that was written survive a power failure.
     pub(crate) fn sync(&self) -> Result<()> {
-        self.0.engine.sync()
+        let engine = self.0.current().engine.clone();
+        engine.sync()
     }
 
     /// The size of the tables' files.
     pub(crate) fn disk_bytes(&self) -> Result<u64> {
-        self.0.engine.size_on_disk()
+        self.0.current().engine.size_on_disk()
     }
 
-    /// Stops deleting old generations. It continues when the store is opened again.
+    /// Stops deleting old generations, and writing a snapshot. Deleting continues when the store is
+    /// opened again.
     pub(crate) fn shut_down(&self) {
+        self.0.stopping.store(true, Ordering::Relaxed);
         self.0.sweeper.stop();
     }
 }
 
 impl Inner {
     fn data_path(&self) -> &Path {
-        self.engine.gate().data_path()
+        self.gate.data_path()
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -225,7 +258,7 @@ impl Inner {
     /// stop all writes.
     fn write(&self, current: &mut Current, db: &RegistrationDb) -> Result<()> {
         let outcome = self.write_taken(current, db);
-        self.engine.gate().close_if_failed(outcome)?;
+        self.gate.close_if_failed(outcome)?;
         self.sweep_once(current);
         Ok(())
     }
@@ -259,7 +292,7 @@ impl Inner {
         match &current.generation {
             Some(generation) => generation.rows.batch(batch)?,
             None => {
-                let first = Generation::create(&self.engine)?;
+                let first = Generation::create(&current.engine)?;
                 first.rows.batch(batch)?;
                 // Second: the current generation must have a head.
                 self.set_current(current, first)?;
@@ -277,20 +310,22 @@ impl Inner {
             "a generation replaces a newer one"
         );
         let number = encode("the generation", &generation.number)?;
-        self.meta.insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
+        current
+            .meta
+            .insert(CURRENT_KEY, seal(CURRENT_KEY, &number))?;
         current.generation = Some(generation);
         Ok(())
     }
 
-    /// Deletes all other generations in the background.
+    /// Deletes all other generations in the background. One of them may be frozen.
     fn sweep_once(&self, current: &mut Current) {
-        if !std::mem::take(&mut current.sweep) {
+        if current.frozen || !std::mem::take(&mut current.sweep) {
             return;
         }
         let kept = current.generation.as_ref().map(|current| current.number);
-        let mut names = self.engine.table_names();
+        let mut names = current.engine.table_names();
         names.retain(|name| number_of(name).is_some_and(|number| Some(number) != kept));
-        if let Err(error) = self.sweeper.sweep(&self.engine, names) {
+        if let Err(error) = self.sweeper.sweep(&current.engine, names) {
             // They only take space.
             tracing::warn!(%error, "could not delete obsolete registry rows; the next start retries");
         }

@@ -5,11 +5,13 @@
 use std::path::Path;
 use std::sync::mpsc;
 
+use raftlookupd_storage::Result;
 use raftlookupd_storage::event::{Event, MemberBatch, Proposal};
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::registration::{PeerInfo, ProducerId};
 use raftlookupd_storage::registration_db::RegistrationDb;
 use raftlookupd_storage::registration_store::RegistrationStore;
+use raftlookupd_storage::store::{LoadedRegistry, Store};
 
 /// Appends, and waits until the entries are durable.
 pub fn append(log: &LogTable, entries: Vec<(u64, Vec<u8>)>) {
@@ -85,9 +87,29 @@ impl Feed {
         store.write(&self.db).unwrap();
     }
 
+    /// Takes a snapshot file. Batch `n` of the registry belongs to entry `n - 1`.
+    pub fn snapshot(&self, store: &Store) {
+        self.try_snapshot(store).unwrap();
+    }
+
+    pub fn try_snapshot(&self, store: &Store) -> Result<()> {
+        let frozen = store.registrations().freeze(&self.db, &self.mark())?;
+        let frozen = frozen.expect("nothing else freezes the tables");
+        frozen.write_to(&store.snapshots(), self.applied - 1)?;
+        Ok(())
+    }
+
     pub fn mark(&self) -> [u8; 8] {
         self.applied.to_be_bytes()
     }
+}
+
+/// Loads a registry whose batch `n` belongs to entry `n - 1`.
+pub fn load(store: &Store) -> Result<LoadedRegistry> {
+    store.load_registry(|mark| {
+        let applied = u64::from_be_bytes(mark.try_into().unwrap());
+        Ok(applied.checked_sub(1))
+    })
 }
 
 /// The only nsqd.

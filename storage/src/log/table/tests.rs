@@ -2,12 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::error::Error;
 use crate::log::segment_files;
 use crate::store::Store;
 
@@ -276,35 +274,4 @@ fn purged_segments_are_removed_in_the_end() {
     // The last one is never removed, although nothing in it is needed.
     log.purge(99, b"").unwrap();
     wait_until(|| log.shared.segments.range() == (5, 5));
-}
-
-#[test]
-fn nothing_is_purged_before_what_was_applied_is_durable() {
-    let folder = tempfile::tempdir().unwrap();
-    segment_files::create_log(folder.path()).unwrap();
-    let mark = DurableMark::create(folder.path()).unwrap();
-    let gate = WriteGate::for_tests(folder.path());
-    let (ready, syncs) = (Arc::new(AtomicBool::new(false)), Arc::default());
-    let sync_applied = {
-        let (ready, syncs): (_, Arc<AtomicU64>) = (ready.clone(), Arc::clone(&syncs));
-        move || {
-            syncs.fetch_add(1, Ordering::Relaxed);
-            match ready.load(Ordering::Relaxed) {
-                true => Ok(()),
-                false => Err(Error::corrupt(Path::new("registry"), "not durable")),
-            }
-        }
-    };
-    let (log, thread) = LogTable::open(&gate, mark, sync_applied).unwrap();
-    append(&log, 0).unwrap();
-    append(&log, 1).unwrap();
-    log.purge(0, b"point").unwrap_err();
-    assert_eq!(log.purge_point().unwrap(), None);
-    assert_eq!(log.read(0, 2, usize::MAX).unwrap().len(), 2);
-    ready.store(true, Ordering::Relaxed);
-    log.purge(0, b"point").unwrap();
-    assert_eq!(log.purge_point().unwrap(), Some((0, b"point".to_vec())));
-    assert_eq!(syncs.load(Ordering::Relaxed), 2);
-    log.shut_down();
-    thread.join().unwrap().unwrap();
 }

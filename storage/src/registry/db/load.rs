@@ -114,6 +114,7 @@ impl Loader {
     /// [`Error::Encoding`] if it does not decode.
     pub(crate) fn topic(&mut self, name: String, packed: &[u8]) -> Result<()> {
         let packed: PackedTopic = decode("a topic", packed)?;
+        let hash = packed.hash(&name, &mut self.scratch)?;
         let mut topic = Topic::default();
         let channels: Vec<Arc<str>> = packed.channels.into_iter().map(Arc::from).collect();
         topic.channels = channels
@@ -125,16 +126,12 @@ impl Loader {
             held.releasing = claim.releasing;
             for place in claim.channels {
                 let channel = channel_at(&channels, place)?;
-                topic.add_channel_claim(&name, claim.number, &channel, &mut self.scratch)?;
+                topic.add_channel_claim(&name, claim.number, channel, &mut self.scratch)?;
             }
         }
         topic.tombstones = packed.tombstones.into_iter().collect();
         for (number, channel, at) in packed.released {
             topic.released.insert((number, channel.map(Arc::from)), at);
-        }
-        let mut hash: u128 = 0;
-        for row in topic.facts(&name) {
-            hash = hash.wrapping_add(row_hash(&row.key(), &row.value()?));
         }
         topic.hash = hash;
         self.db.state_hash = self.db.state_hash.wrapping_add(topic.hash);
@@ -258,13 +255,46 @@ impl RegistrationDb {
     }
 }
 
-fn channel_at(channels: &[Arc<str>], place: u32) -> Result<Arc<str>> {
+/// The sum of the hashes of the rows of a topic that [`RegistrationDb::pack`] has encoded.
+///
+/// # Errors
+/// [`Error::Encoding`] if it does not decode.
+pub(crate) fn topic_hash(name: &str, packed: &[u8]) -> Result<u128> {
+    let packed: PackedTopic = decode("a topic", packed)?;
+    packed.hash(name, &mut Vec::new())
+}
+
+impl PackedTopic {
+    /// The sum of the hashes of its rows; overwrites `scratch`. A fact that is there twice counts
+    /// twice, so the sum matches that of no registry.
+    fn hash(&self, name: &str, scratch: &mut Vec<u8>) -> Result<u128> {
+        let mut sum = TopicFact::Topic.hash(name, scratch);
+        let mut add = |fact: TopicFact<'_>| sum = sum.wrapping_add(fact.hash(name, scratch));
+        for channel in &self.channels {
+            add(TopicFact::Channel(channel));
+        }
+        for claim in &self.claims {
+            add(TopicFact::Claim(claim.number, claim.releasing));
+            for place in &claim.channels {
+                let channel = channel_at(&self.channels, *place)?;
+                add(TopicFact::ChannelClaim(channel, claim.number));
+            }
+        }
+        for (number, at) in &self.tombstones {
+            add(TopicFact::Tombstone(*number, *at));
+        }
+        for (number, channel, at) in &self.released {
+            add(TopicFact::Released(*number, channel.as_deref(), *at));
+        }
+        Ok(sum)
+    }
+}
+
+fn channel_at<N>(channels: &[N], place: u32) -> Result<&N> {
     let channel = usize::try_from(place)
         .ok()
         .and_then(|place| channels.get(place));
-    channel
-        .cloned()
-        .ok_or_else(|| dangling("a claim", "channel"))
+    channel.ok_or_else(|| dangling("a claim", "channel"))
 }
 
 fn dangling(what: &str, missing: &str) -> Error {

@@ -1,7 +1,7 @@
 //! Writes a generation of the registry: a table with all rows and the matching head row.
 
 use super::sled_engine::{Change, Engine, Table};
-use super::topic_pieces;
+use super::topic_pieces::{self, Assembly};
 use crate::disk::record_file::seal;
 use crate::encoding::encode;
 use crate::error::Result;
@@ -24,6 +24,14 @@ pub(super) struct Generation {
     pub(super) rows: Table,
 }
 
+/// What a table has besides its head.
+pub(super) enum Record {
+    /// Key and value of a row that belongs to no topic.
+    Row(Vec<u8>, Vec<u8>),
+    /// The name of a topic, and the topic packed.
+    Topic(String, Vec<u8>),
+}
+
 impl Generation {
     /// The generation of this number, created if need be.
     pub(super) fn open(engine: &Engine, number: u64) -> Result<Generation> {
@@ -37,6 +45,11 @@ impl Generation {
         let names = engine.table_names();
         let last = names.iter().filter_map(|name| number_of(name)).max();
         Generation::open(engine, last.map_or(1, |last| last + 1))
+    }
+
+    /// Reads all records, in the order of their keys.
+    pub(super) fn for_each(&self, take: impl FnMut(Record) -> Result<()>) -> Result<()> {
+        for_each_in(&self.rows, take)
     }
 
     /// Writes a whole registry, and its head last. Not synced.
@@ -66,6 +79,23 @@ impl Generation {
         batch.push(head(mark, db.state_hash())?);
         self.rows.batch(batch)
     }
+}
+
+/// Reads all records of a table, in the order of their keys.
+pub(super) fn for_each_in(rows: &Table, mut take: impl FnMut(Record) -> Result<()>) -> Result<()> {
+    let mut assembly = Assembly::default();
+    for pair in rows.range(b"", None) {
+        let (key, value) = pair?;
+        if key == HEAD_KEY {
+            continue;
+        }
+        if !topic_pieces::is_piece(&key) {
+            take(Record::Row(key, value))?;
+        } else if let Some((name, packed)) = assembly.push(&key, &value)? {
+            take(Record::Topic(name, packed))?;
+        }
+    }
+    assembly.finish()
 }
 
 /// The generation that a table of this name holds.

@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
+use crate::store::registration_store::expendable::remove_leftovers;
 use sync::Syncer;
 pub(super) use table::{Change, Table};
 
@@ -67,6 +68,7 @@ impl Engine {
     pub(super) fn open(gate: &WriteGate) -> Result<Engine> {
         let data_path = gate.data_path();
         let folder = data_path.join(FOLDER);
+        remove_leftovers(&folder)?;
         let db = guarded(data_path, || open_db(data_path, &folder))?;
         let engine = Engine(Arc::new(Inner {
             db,

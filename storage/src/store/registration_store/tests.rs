@@ -38,8 +38,12 @@ fn assert_holds(store: &RegistrationStore, topics: u64) {
     assert_eq!(loaded.db.state_hash(), registry(topics).state_hash());
 }
 
+fn engine(store: &RegistrationStore) -> Engine {
+    store.0.current().engine.clone()
+}
+
 fn generations(store: &RegistrationStore) -> Vec<u64> {
-    let names = store.0.engine.table_names();
+    let names = engine(store).table_names();
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     numbers.sort();
     numbers
@@ -69,10 +73,10 @@ fn an_interrupted_installation_changes_nothing() {
     // A generation is complete except for the write that makes it current, and another is half
     // written.
     let db = registry(1000);
-    let whole = Generation::create(&store.0.engine).unwrap();
+    let whole = Generation::create(&engine(&store)).unwrap();
     whole.fill(&db, b"new").unwrap();
-    store.0.engine.sync().unwrap();
-    let half = Generation::create(&store.0.engine).unwrap();
+    engine(&store).sync().unwrap();
+    let half = Generation::create(&engine(&store)).unwrap();
     for row in db.rows_beside_topics() {
         half.rows.insert(&row.key(), row.value().unwrap()).unwrap();
     }
@@ -94,7 +98,7 @@ fn leftovers_go_with_the_first_write() {
     let folder = tempfile::tempdir().unwrap();
     let opened = Store::open(folder.path()).unwrap();
     let store = opened.registrations();
-    let leftover = Generation::create(&store.0.engine).unwrap();
+    let leftover = Generation::create(&engine(&store)).unwrap();
     leftover.rows.insert(b"t", vec![1]).unwrap();
     assert!(store.load().unwrap().is_none());
     let db = RegistrationDb::new();
