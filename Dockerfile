@@ -6,7 +6,7 @@ RUN apt-get update && apt-get install --yes --no-install-recommends make && rm -
 COPY . .
 # Shown by --version; the folder .git is not copied.
 ARG COMMIT=
-RUN RAFTLOOKUPD_COMMIT=$COMMIT cargo build --release --locked --package raftlookupd
+RUN BUILT_FROM=$COMMIT cargo build --release --locked --package raftlookupd
 
 FROM debian:bookworm-slim
 RUN useradd --uid 1000 --user-group --no-create-home --home-dir /data raftlookupd \

@@ -5,9 +5,9 @@ use std::process::Command;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    println!("cargo:rustc-env=RAFTLOOKUPD_BUILT_WITH=rust{}", compiler());
+    println!("cargo:rustc-env=BUILT_WITH=rust{}", compiler());
     let commit = commit().unwrap_or_else(|| "unknown".into());
-    println!("cargo:rustc-env=RAFTLOOKUPD_COMMIT={commit}");
+    println!("cargo:rustc-env=BUILT_FROM={commit}");
 }
 
 fn compiler() -> String {
@@ -21,8 +21,8 @@ fn compiler() -> String {
 
 /// The variable comes first: where images are built there is no repository, and perhaps no git.
 fn commit() -> Option<String> {
-    println!("cargo:rerun-if-env-changed=RAFTLOOKUPD_COMMIT");
-    if let Ok(commit) = std::env::var("RAFTLOOKUPD_COMMIT")
+    println!("cargo:rerun-if-env-changed=BUILT_FROM");
+    if let Ok(commit) = std::env::var("BUILT_FROM")
         && !commit.is_empty()
     {
         return Some(commit);

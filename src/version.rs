@@ -10,11 +10,11 @@ pub const NSQLOOKUPD: &str = "1.3.0";
 pub const RAFTLOOKUPD: &str = env!("CARGO_PKG_VERSION");
 
 /// The commit that it was built from, or `unknown`.
-pub const COMMIT: &str = env!("RAFTLOOKUPD_COMMIT");
+pub const COMMIT: &str = env!("BUILT_FROM");
 
 /// The first line of `--version` and of the log.
 pub fn nsqlookupd_line() -> String {
-    let built_with = env!("RAFTLOOKUPD_BUILT_WITH");
+    let built_with = env!("BUILT_WITH");
     format!("nsqlookupd v{NSQLOOKUPD} (built w/{built_with})")
 }
 

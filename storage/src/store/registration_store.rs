@@ -35,7 +35,7 @@ use sweeper::Sweeper;
 use unwritten::{Since, Taken, Unwritten};
 
 /// The tables' folder in the data path.
-pub(crate) const FOLDER: &str = sled_engine::FOLDER;
+pub(crate) const FOLDER: &str = expendable::FOLDER;
 
 /// The key of the current generation's number.
 const CURRENT_KEY: &[u8] = b"generation";

@@ -4,9 +4,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::sled_engine::FOLDER;
 use crate::disk::fs::sync_folder;
 use crate::error::{Error, Result};
+
+/// The folder of sled's files, in the data path.
+pub(crate) const FOLDER: &str = "sled";
 
 /// The folder that was set aside last.
 const ASIDE: &str = "sled.damaged";

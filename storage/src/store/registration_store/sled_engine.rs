@@ -36,15 +36,12 @@ use std::time::{Duration, Instant};
 
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
-use crate::store::registration_store::expendable::remove_leftovers;
+use crate::store::registration_store::expendable::{FOLDER, remove_leftovers};
 use sync::Syncer;
 pub(super) use table::{Change, Table};
 
 /// Values of up to this many bytes stay in the synced file, whatever their neighbours are.
 pub(super) const LARGEST_SMALL_VALUE: usize = 4096;
-
-/// The engine's folder in the data path.
-pub(super) const FOLDER: &str = "sled";
 
 /// sled's own default is 1 GB.
 const CACHE_BYTES: u64 = 64 << 20;
