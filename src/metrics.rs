@@ -1,4 +1,4 @@
-//! Exposes what operators watch, in the OpenMetrics text format.
+//! Exposes what operators watch, as OpenMetrics or in Prometheus' text format.
 //!
 //! Counters are counted where things happen; gauges are read off the registry when metrics are
 //! scraped. No metric has a topic's or an nsqd's name as label: there may be any number of them.
@@ -6,6 +6,7 @@
 //! Each group of metrics registers, counts and reads its own: `http`, `sessions`, `registry`,
 //! `process`. [`Metrics`] is all of them together.
 
+mod format;
 mod http;
 mod labels;
 mod process;
@@ -25,6 +26,7 @@ use process::ProcessMetrics;
 use registry::RegistryMetrics;
 use sessions::SessionMetrics;
 
+pub(crate) use format::to_text_format;
 pub(crate) use sessions::{SessionCounts, SessionEvent};
 
 /// All metrics of one member.
@@ -80,7 +82,7 @@ impl Metrics {
         self.http.long_answers(building, bytes);
     }
 
-    /// All metrics as text. Before the registry has loaded, its gauges are 0.
+    /// All metrics as OpenMetrics. Before the registry has loaded, its gauges are 0.
     pub(crate) fn text(
         &self,
         registry: Option<(&Registry, Lifetimes)>,

@@ -15,6 +15,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 const NO_SNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 /// With this, `go tool pprof` prints a plain text that comes instead of a profile.
@@ -53,9 +54,14 @@ impl Answer {
         Answer(Response::new(body.into())).with(header::CONTENT_TYPE, TEXT)
     }
 
-    /// Metrics for Prometheus.
+    /// Metrics as OpenMetrics.
     pub(super) fn open_metrics(text: String) -> Answer {
         Answer(Response::new(Body::from(text))).with(header::CONTENT_TYPE, OPEN_METRICS)
+    }
+
+    /// Metrics in Prometheus' text format.
+    pub(super) fn metrics(text: String) -> Answer {
+        Answer(Response::new(Body::from(text))).with(header::CONTENT_TYPE, METRICS)
     }
 
     /// A page for a browser.

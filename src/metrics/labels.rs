@@ -1,9 +1,14 @@
-//! Labels metrics: by kind, and by what a request or a peer is called.
+//! Labels metrics: by kind, and by what a request or a peer is called; names their types.
+
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+
+/// A duration.
+pub(super) type Seconds = Gauge<f64, AtomicU64>;
 
 /// Counters of one name, by kind.
 pub(super) type Counters = Family<Kind, Counter>;

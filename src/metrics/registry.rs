@@ -6,13 +6,15 @@ use prometheus_client::registry::Registry as Metered;
 use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{MemberStatus, Registry, Status};
 
-use super::labels::{Gauges, Peer, saturated, set};
+use super::labels::{Gauges, Peer, Seconds, saturated, set};
 
 #[derive(Debug, Default)]
 pub(super) struct RegistryMetrics {
     names: Gauges,
     claims: Gauge,
-    raft: Gauges,
+    is_leader: Gauge,
+    has_leader: Gauge,
+    term: Gauge,
     log_index: Gauges,
     log_bytes: Gauge,
     rebuilt: Gauge,
@@ -20,8 +22,8 @@ pub(super) struct RegistryMetrics {
     events_committed: Gauge,
     members: Gauges,
     members_absent: Gauges,
-    staleness_ms: Gauge,
-    peer_silence_ms: Family<Peer, Gauge>,
+    staleness: Seconds,
+    peer_silence: Family<Peer, Seconds>,
 }
 
 impl RegistryMetrics {
@@ -37,9 +39,19 @@ impl RegistryMetrics {
             self.claims.clone(),
         );
         metered.register(
-            "raft",
-            "Leadership and term as seen by this member",
-            self.raft.clone(),
+            "raft_is_leader",
+            "1 if this member leads and has a quorum",
+            self.is_leader.clone(),
+        );
+        metered.register(
+            "raft_has_leader",
+            "1 if this member knows a leader that has a quorum",
+            self.has_leader.clone(),
+        );
+        metered.register(
+            "raft_term",
+            "Raft's term as seen by this member",
+            self.term.clone(),
         );
         metered.register(
             "raft_log_index",
@@ -73,14 +85,14 @@ impl RegistryMetrics {
             self.members_absent.clone(),
         );
         metered.register(
-            "staleness_milliseconds",
+            "staleness_seconds",
             "Time since this member last knew it had missed no changes",
-            self.staleness_ms.clone(),
+            self.staleness.clone(),
         );
         metered.register(
-            "peer_silence_milliseconds",
+            "peer_silence_seconds",
             "Time since a peer last answered this member",
-            self.peer_silence_ms.clone(),
+            self.peer_silence.clone(),
         );
     }
 
@@ -89,8 +101,7 @@ impl RegistryMetrics {
         self.read_names(registry);
         self.read_raft(&status);
         self.read_members(registry, lifetimes, status.members);
-        self.staleness_ms
-            .set(saturated(registry.staleness().as_millis()));
+        self.staleness.set(registry.staleness().as_secs_f64());
     }
 
     fn read_names(&self, registry: &Registry) {
@@ -104,9 +115,9 @@ impl RegistryMetrics {
 
     fn read_raft(&self, status: &Status) {
         let is_leader = status.leader == Some(status.id);
-        set(&self.raft, "is_leader", is_leader);
-        set(&self.raft, "has_leader", status.leader.is_some());
-        set(&self.raft, "term", status.term);
+        self.is_leader.set(i64::from(is_leader));
+        self.has_leader.set(i64::from(status.leader.is_some()));
+        self.term.set(saturated(status.term));
         set(&self.log_index, "last", status.last_log_index);
         set(&self.log_index, "applied", status.applied_index);
         set(&self.log_index, "snapshot", status.snapshot_index);
@@ -128,12 +139,12 @@ impl RegistryMetrics {
         let hidden = members.iter().filter(|member| is_hidden(member.id)).count();
         set(&self.members_absent, "away", away);
         set(&self.members_absent, "hidden", hidden);
-        self.peer_silence_ms.clear();
+        self.peer_silence.clear();
         for member in members {
             if let Some(silence) = member.last_contact {
                 let peer = Peer { peer: member.name };
-                let gauge = self.peer_silence_ms.get_or_create(&peer);
-                gauge.set(saturated(silence.as_millis()));
+                let gauge = self.peer_silence.get_or_create(&peer);
+                gauge.set(silence.as_secs_f64());
             }
         }
     }

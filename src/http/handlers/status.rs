@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::{HeaderMap, header};
 use raftlookupd_raft::{MemberStatus, Status};
 use serde::Serialize;
 
 use crate::http::answer::Answer;
 use crate::http::context::Shared;
 use crate::http::error::HttpError;
+use crate::metrics::to_text_format;
 use crate::version;
 
 /// GET /ping.
@@ -92,8 +94,9 @@ pub(in crate::http) async fn cluster_status(
     })
 }
 
-/// GET /metrics, for Prometheus; works in every state of the member.
-pub(in crate::http) async fn metrics(State(context): State<Shared>) -> Answer {
+/// GET /metrics, for Prometheus; works in every state of the member. Who asks for OpenMetrics gets
+/// that, as newer versions of Prometheus do.
+pub(in crate::http) async fn metrics(State(context): State<Shared>, headers: HeaderMap) -> Answer {
     let registry = context.registry.borrow().clone();
     context.metrics.connections("tcp", &context.tcp_slots);
     context.metrics.connections("http", &context.http_slots);
@@ -104,7 +107,13 @@ pub(in crate::http) async fn metrics(State(context): State<Shared>) -> Answer {
     let sessions = context.keeper.counts();
     let registry = registry.as_ref();
     let registry = registry.map(|registry| (registry, context.lifetimes(registry)));
-    Answer::open_metrics(context.metrics.text(registry, sessions, context.log.lost()))
+    let text = context.metrics.text(registry, sessions, context.log.lost());
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let mut accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
+    match accepted.any(|accepted| accepted.contains("application/openmetrics-text")) {
+        true => Answer::open_metrics(text),
+        false => Answer::metrics(to_text_format(&text)),
+    }
 }
 
 impl From<MemberStatus> for Member {
