@@ -75,27 +75,27 @@ impl Acquaintances {
         self.reached.get(&id) == Some(&start)
     }
 
-    /// Whether this start was met before, at this address; then there is nothing to store.
-    pub(crate) fn has_met(&self, id: MemberId, start: u64, address: &str) -> bool {
+    /// Notes the process that was reached at a member's address, and that remembered what it had to.
+    /// Whether that is new, and must be stored before the process is listened to.
+    pub(crate) fn note(&mut self, id: MemberId, start: u64, name: &str, address: &str) -> bool {
         let met = self.get(id);
-        met.is_some_and(|met| met.start == start && met.address == address)
-    }
-
-    /// Notes the process that was reached at the member's address, and that remembered what it had
-    /// to. Its predecessor no longer speaks for the member.
-    pub(crate) fn reached(&mut self, id: MemberId, start: u64, name: &str, address: &str) {
-        self.reached.insert(id, start);
-        let promised = match self.get(id) {
-            Some(met) if met.start == start => met.promised,
-            _ => Promises::default(),
-        };
+        let same = met.filter(|met| met.start == start);
+        if same.is_some_and(|met| met.address == address) {
+            return false;
+        }
         let met = Acquaintance {
             name: name.into(),
             address: address.into(),
             start,
-            promised,
+            promised: same.map(|met| met.promised).unwrap_or_default(),
         };
         self.stored.0.insert(id, met);
+        true
+    }
+
+    /// Listens to a process that was noted. Its predecessor no longer speaks for the member.
+    pub(crate) fn reached(&mut self, id: MemberId, start: u64) {
+        self.reached.insert(id, start);
     }
 
     /// Notes what the process that speaks for a member has promised. Whether it is new.
@@ -117,22 +117,25 @@ mod tests {
     fn a_member_is_the_process_at_its_address() {
         let mut peers = Acquaintances::default();
         assert!(!peers.speaks(2, 7) && peers.known(2, 0).is_none());
-        peers.reached(2, 7, "b", "b:1");
+        assert!(peers.note(2, 7, "b", "b:1") && !peers.speaks(2, 7));
+        peers.reached(2, 7);
         assert!(peers.speaks(2, 7) && !peers.speaks(2, 8));
         let promised = Promises { term: 3, next: 9 };
         assert!(peers.promised(2, promised) && !peers.promised(2, promised));
         assert!(!peers.promised(2, Promises { term: 2, next: 90 }));
         let known = peers.known(2, 5).unwrap();
         assert_eq!((known.start, known.promised), (7, promised));
-        assert!(peers.has_met(2, 7, "b:1") && !peers.has_met(2, 7, "b:2"));
+        assert!(!peers.note(2, 7, "b", "b:1") && peers.note(2, 7, "b", "b:2"));
 
         // A restart of this member: the same process must be reached again.
         let mut later = Acquaintances::from_stored(peers.to_stored());
         assert!(!later.speaks(2, 7));
-        later.reached(2, 7, "b", "b:1");
+        assert!(!later.note(2, 7, "b", "b:2"));
+        later.reached(2, 7);
         assert_eq!(later.known(2, 5).unwrap().promised, promised);
         // A restart of the other.
-        later.reached(2, 8, "b", "b:1");
+        assert!(later.note(2, 8, "b", "b:1"));
+        later.reached(2, 8);
         assert!(later.speaks(2, 8) && !later.speaks(2, 7));
         assert_eq!(later.known(2, 5).unwrap().promised, Promises::default());
     }

@@ -166,7 +166,7 @@ pub(crate) async fn dial(
     };
     let shaken = tokio::time::timeout(WELCOME, shaken).await;
     let welcome: Welcome = shaken.map_err(late)??;
-    judge(me, &welcome)?;
+    judge(me, &welcome, to.is_some())?;
     let connection = Connection {
         frames: Frames::new(stream, class.longest_frame()),
         class,
@@ -185,8 +185,9 @@ pub(crate) async fn dial(
     Ok((connection, greeted))
 }
 
-/// Whether this process may speak for its member, as far as the peer knows.
-fn judge(me: &Me, welcome: &Welcome) -> Result<(), DialError> {
+/// Notes what the peer thinks of this process, which may no longer speak for its member then. It may
+/// still ask who is there.
+fn judge(me: &Me, welcome: &Welcome, as_member: bool) -> Result<(), DialError> {
     let by = || welcome.from.name.clone();
     let ours = me.place().map(|place| place.cluster);
     let theirs = welcome.from.place.map(|place| place.cluster);
@@ -195,18 +196,20 @@ fn judge(me: &Me, welcome: &Welcome) -> Result<(), DialError> {
         && welcome.known.is_some_and(|known| !me.remembers(&known));
     match &welcome.refused {
         Some(Refusal::SenderForgot) => me.condemn(Verdict::Forgotten { by: by() }),
-        _ if forgotten => me.condemn(Verdict::Forgotten { by: by() }),
         Some(Refusal::Copy { address, .. }) => me.condemn(Verdict::Copy {
             by: by(),
             address: address.clone(),
         }),
-        _ => return Ok(()),
+        _ if forgotten => me.condemn(Verdict::Forgotten { by: by() }),
+        _ => {}
     }
-    let refusal = welcome.refused.clone();
-    Err(DialError::Refused {
-        peer: by(),
-        refusal: refusal.unwrap_or(Refusal::SenderForgot),
-    })
+    match forgotten && as_member {
+        true => Err(DialError::Refused {
+            peer: by(),
+            refusal: Refusal::SenderForgot,
+        }),
+        false => Ok(()),
+    }
 }
 
 /// Asks who is at an address.

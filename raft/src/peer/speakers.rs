@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::record_file::RecordFile;
@@ -27,6 +27,10 @@ const FILE: &str = "peers";
 /// waits meanwhile.
 const DIAL_BACK: Duration = Duration::from_millis(400);
 
+/// A member that is at another address than the listed one has moved after this time: it may be a copy
+/// that was started before its original.
+const MOVES_AFTER: Duration = Duration::from_secs(3);
+
 /// The incarnation that the registry records of a member; 0 if none.
 type Incarnations = dyn Fn(MemberId) -> u64 + Send + Sync;
 
@@ -42,10 +46,13 @@ pub(crate) struct Speakers {
     file: Option<Mutex<RecordFile>>,
 }
 
+#[derive(Default)]
 struct Peers {
     met: Acquaintances,
     /// Something is not stored yet.
     changed: bool,
+    /// The processes that say that their member has moved, and since when.
+    moving: BTreeMap<MemberId, (u64, Instant)>,
 }
 
 impl Speakers {
@@ -78,10 +85,7 @@ impl Speakers {
             connector,
             listed: BTreeMap::new(),
             incarnations: OnceLock::new(),
-            peers: Mutex::new(Peers {
-                met: Acquaintances::default(),
-                changed: false,
-            }),
+            peers: Mutex::default(),
             file: None,
         }
     }
@@ -130,22 +134,23 @@ impl Speakers {
         party: &Party,
         address: &str,
     ) -> io::Result<()> {
-        let known = {
-            let mut peers = self.peers();
-            if peers.met.speaks(id, party.start) {
-                return Ok(());
-            }
-            let known = peers.met.has_met(id, party.start, address);
-            peers.met.reached(id, party.start, &party.name, address);
-            peers.changed |= !known;
-            known
-        };
-        if known {
+        if self.speaks(id, party.start) {
             return Ok(());
         }
-        let speakers = self.clone();
-        let stored = tokio::task::spawn_blocking(move || speakers.store()).await;
-        stored.map_err(io::Error::other)?.map_err(io::Error::other)
+        let noted = self
+            .peers()
+            .met
+            .note(id, party.start, &party.name, address);
+        if noted {
+            self.peers().changed = true;
+            let speakers = self.clone();
+            let stored = tokio::task::spawn_blocking(move || speakers.store()).await;
+            stored
+                .map_err(io::Error::other)?
+                .map_err(io::Error::other)?;
+        }
+        self.peers().met.reached(id, party.start);
+        Ok(())
     }
 
     /// Stores what has changed.
@@ -229,8 +234,28 @@ impl Speakers {
         if !is_member(&there) {
             return Err(format!("{} answers at {address}", there.party.name));
         }
+        if self
+            .listed
+            .get(&node.name)
+            .is_none_or(|listed| listed != address)
+            && self.moving_for(place.id, there.party.start) < MOVES_AFTER
+        {
+            let before = &node.address;
+            return Err(format!("{} may still come back at {before}", node.name));
+        }
         let met = self.met(place.id, &there.party, address).await;
         met.map_err(|error| error.to_string())
+    }
+
+    /// For how long this process has said that its member has moved.
+    fn moving_for(&self, id: MemberId, start: u64) -> Duration {
+        let mut peers = self.peers();
+        let now = (start, Instant::now());
+        let since = peers.moving.entry(id).or_insert(now);
+        if since.0 != start {
+            *since = now;
+        }
+        since.1.elapsed()
     }
 
     /// Where a member may be reached, in the order to try: where it was reached last, if that is

@@ -188,7 +188,8 @@ impl World {
     fn note(&mut self, at: usize, of: usize) {
         let (node, start) = (self.processes[of].node, self.id(of));
         let peers = &mut self.processes[at].peers;
-        peers.reached(node as u64, start, "", "");
+        peers.note(node as u64, start, "", "");
+        peers.reached(node as u64, start);
     }
 
     /// Dials a node. Both sides check the other.
