@@ -9,14 +9,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use openraft::error::{InitializeError, RaftError};
-use raftlookupd_storage::registration::MemberId;
-
 use crate::cluster::identity::OwnMembership;
 use crate::error::{Error, Result};
 use crate::peer::client::{CallError, PeerClient};
 use crate::peer::message::{Declined, FormedCluster, Hello, HelloAnswer, Join, JoinAnswer};
-use crate::types::{PeerNode, Raft};
+use crate::types::PeerNode;
 
 /// Interval between attempts to reach the others.
 const RETRY: Duration = Duration::from_millis(100);
@@ -95,22 +92,6 @@ pub(crate) async fn with_others(
     }
 }
 
-/// Writes the first log entry of a new cluster; harmless if it is there already.
-///
-/// # Errors
-/// [`Error::Fatal`] if Raft does not accept the members.
-pub(crate) async fn initialize(raft: &Raft, founding: &BTreeMap<MemberId, PeerNode>) -> Result<()> {
-    match raft.initialize(founding.clone()).await {
-        Ok(()) => {
-            let names: Vec<_> = founding.values().map(|node| node.name.as_str()).collect();
-            tracing::info!(members = names.join(", "), "formed a new cluster");
-            Ok(())
-        }
-        Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-        Err(error) => Err(Error::Fatal(error.to_string())),
-    }
-}
-
 /// The members that do not answer, with their addresses and the reasons.
 fn missing(me: &Hello, answers: &Answers) -> String {
     let missing = me.initial.iter().filter_map(|(name, address)| {
@@ -123,7 +104,14 @@ fn missing(me: &Hello, answers: &Answers) -> String {
         };
         Some(format!("{name} at {address}: {why}"))
     });
-    missing.collect::<Vec<_>>().join(", ")
+    let missing = missing.collect::<Vec<_>>().join(", ");
+    match me.initial.first() {
+        // All are there.
+        Some((first, address)) if missing.is_empty() => {
+            format!("{first} at {address}: it has to form the cluster, as the first by name")
+        }
+        _ => missing,
+    }
 }
 
 async fn ask_all(me: &Hello, peers: &PeerClient) -> Answers {

@@ -1,22 +1,25 @@
 //! Implements openraft's log trait over storage's [`LogTable`].
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
 use openraft::{
-    EntryPayload, ErrorSubject, ErrorVerb, LeaderId, OptionalSend, RaftLogId, RaftLogReader,
-    StorageIOError,
+    EntryPayload, ErrorSubject, ErrorVerb, LeaderId, Membership, OptionalSend, RaftLogId,
+    RaftLogReader, StorageIOError,
 };
 use raftlookupd_storage::encoding::{decode, encode};
 use raftlookupd_storage::log_table::{LogTable, StoredVote};
+use raftlookupd_storage::registration::MemberId;
 use raftlookupd_storage::snapshots::SnapshotFiles;
 
+use crate::error::Error;
 use crate::log::durable_index::DurableIndex;
 use crate::log::log_facts::LogFacts;
 use crate::log::registry_state::RegistryState;
-use crate::types::{Entry, LogId, StorageError, TypeConfig, Vote};
+use crate::types::{Entry, LogId, PeerNode, StorageError, TypeConfig, Vote};
 
 /// How much one AppendEntries message carries, in bytes, unless a single entry is longer. A slow
 /// link must carry it, and a slow disk take it, in a fraction of `APPEND_INTERVALS`.
@@ -79,6 +82,32 @@ impl LogStore {
 
     pub(crate) fn durable_index(&self) -> DurableIndex {
         self.durable.clone()
+    }
+
+    /// Writes the first entry of a new cluster, its members, if there is nothing yet. Whether it was
+    /// written; it is durable then. It is the same entry each time, so it may be repeated after a loss
+    /// of power, whatever has become of it elsewhere.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] or [`Error::StorageFailed`] if it cannot be written.
+    pub(crate) async fn found(
+        &self,
+        members: &BTreeMap<MemberId, PeerNode>,
+    ) -> crate::error::Result<bool> {
+        if self.table.last_index().is_some() || self.table.purge_point()?.is_some() {
+            return Ok(false);
+        }
+        let voters = members.keys().copied().collect();
+        let entry = Entry {
+            log_id: LogId::default(),
+            payload: EntryPayload::Membership(Membership::new(vec![voters], members.clone())),
+        };
+        let durable = self.durable.written(0);
+        let bytes = encode("a log entry", &entry)?;
+        self.table.append(vec![(0, bytes)], durable)?;
+        let synced = self.durable.reaches(0).await;
+        synced.map_err(|error| Error::StorageFailed(error.to_string()))?;
+        Ok(true)
     }
 
     fn entries(

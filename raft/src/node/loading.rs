@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::cluster::forming;
 use crate::cluster::identity::{Incarnation, OwnMembership};
 use crate::cluster::quorum_contact::QuorumContact;
 use crate::cluster::view::View;
@@ -30,6 +29,8 @@ pub(crate) struct Loaded {
     pub(crate) rebuilt: bool,
     /// Grows when a snapshot replaces the registry.
     pub(crate) incarnation: watch::Receiver<u64>,
+    /// Whether this start has written the first entry of the cluster.
+    founded: bool,
 }
 
 impl Loaded {
@@ -52,6 +53,7 @@ impl Loaded {
         };
         let (mut state_machine, base) = blocking(load).await?;
         let (state, rebuilt) = (state_machine.state(), state_machine.rebuilt());
+        let founded = found(&log, &own).await?;
         let log = log.purged_behind(state.clone(), base.store.snapshots());
         let incarnation = Incarnation::of(opened.file, opened.identity, base.me.clone());
         let incarnations = incarnation.watch();
@@ -78,19 +80,16 @@ impl Loaded {
             state,
             rebuilt,
             incarnation: incarnations,
+            founded,
         })
     }
 
-    /// Writes the first entry if this member forms the cluster, and stands for election if no other
-    /// member votes.
+    /// Stands for election if this member has formed the cluster, or if no other member votes.
     ///
     /// # Errors
-    /// [`Error::Fatal`] if Raft does not accept the members, or has stopped.
+    /// [`Error::Fatal`] if Raft has stopped.
     pub(crate) async fn begin(&self) -> Result<()> {
-        if let Some(founding) = &self.own.founding {
-            forming::initialize(&self.raft, founding).await?;
-        }
-        if self.view.voters().into_iter().eq([self.own.id]) {
+        if self.founded || self.view.voters().into_iter().eq([self.own.id]) {
             let elected = self.raft.trigger().elect().await;
             elected.map_err(|error| Error::Fatal(error.to_string()))?;
         }
@@ -106,4 +105,18 @@ impl Loaded {
             tracing::warn!("no leader yet: answering with what is known here");
         }
     }
+}
+
+/// Writes the first entry if this member forms the cluster, before Raft starts: Raft would vote first,
+/// and a vote that survives a loss of power without that entry belongs to no cluster.
+async fn found(log: &LogStore, own: &OwnMembership) -> Result<bool> {
+    let Some(founding) = &own.founding else {
+        return Ok(false);
+    };
+    let founded = log.found(founding).await?;
+    if founded {
+        let names: Vec<_> = founding.values().map(|node| node.name.as_str()).collect();
+        tracing::info!(members = names.join(", "), "formed a new cluster");
+    }
+    Ok(founded)
 }
