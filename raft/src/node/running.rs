@@ -17,6 +17,7 @@ use crate::error::Result;
 use crate::failure::{Ending, Failure};
 use crate::log::compaction::{Compaction, watch_store};
 use crate::log::registry_state::RegistryState;
+use crate::members::listed::report_difference;
 use crate::members::membership::Membership;
 use crate::members::placement::Placement;
 use crate::members::removal::watch_removal;
@@ -291,6 +292,12 @@ impl Parts {
             raft.clone(),
             patience,
             failure.clone(),
+        ));
+        tasks.spawn(report_difference(
+            hello.clone(),
+            own.cluster,
+            view.clone(),
+            peers.clone(),
         ));
         let liveness = Liveness {
             view: view.clone(),
