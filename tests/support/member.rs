@@ -60,7 +60,14 @@ impl Member {
     }
 
     fn spawn(&mut self, log: File) {
-        let process = Command::new("sh")
+        let mut process = Command::new("sh");
+        // Cargo sets those of the build.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_string_lossy().starts_with("RAFTLOOKUPD_") {
+                process.env_remove(variable);
+            }
+        }
+        let process = process
             .args(["-c", &format!("{}; exec \"$0\" \"$@\"", self.prelude)])
             .arg(env!("CARGO_BIN_EXE_raftlookupd"))
             .args(self.flags())
@@ -118,6 +125,29 @@ impl Member {
         std::fs::remove_dir_all(&self.data_path).unwrap();
     }
 
+    /// Copies everything that the member remembers into a new folder beside it.
+    pub fn copy_data(&self, name: &str) -> PathBuf {
+        let copy = self.data_path.with_file_name(name);
+        copy_folder(&self.data_path, &copy);
+        copy
+    }
+
+    /// Puts the data path back to a copy.
+    pub fn restore(&mut self, copy: &Path) {
+        self.wipe();
+        copy_folder(copy, &self.data_path);
+    }
+
+    /// A member with the same flags at other ports, on this data path: a clone on another machine.
+    pub fn clone_on(&self, data_path: &Path) -> Member {
+        let folder = self.data_path.parent().unwrap();
+        let mut clone = Member::new(&self.name, folder);
+        clone.data_path = data_path.to_path_buf();
+        clone.log = data_path.with_extension("log");
+        clone.args.clone_from(&self.args);
+        clone
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -162,6 +192,12 @@ impl Member {
             hosts
         })
     }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    // Files that disappear meanwhile, as temporary ones do, are none of the copy.
+    let copied = Command::new("cp").arg("-r").args([from, to]).output();
+    assert!(copied.is_ok() && to.is_dir(), "cp -r");
 }
 
 impl Drop for Member {
