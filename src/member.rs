@@ -128,5 +128,6 @@ fn registry_config(
         member_timeout: config.inactive_producer_timeout,
         wall_clock: unix_millis(),
         snapshot_count: config.snapshot_count,
+        min_free_bytes: config.min_free_bytes,
     })
 }

@@ -68,6 +68,9 @@ pub struct Config {
     pub wall_clock: UnixMillis,
     /// Entries between two snapshots, each of which lets the log be purged.
     pub snapshot_count: u64,
+    /// With fewer bytes free, the member is read-only; `None` for 64 MiB, or a twentieth of the disk
+    /// if that is less.
+    pub min_free_bytes: Option<u64>,
 }
 
 impl Config {

@@ -24,6 +24,9 @@ pub enum Error {
     /// Too many events wait for a quorum already.
     #[error("too many events wait for a quorum")]
     QueueFull,
+    /// The disk is almost full, and the event would take space. Nothing was proposed.
+    #[error("the disk is almost full")]
+    DiskFull,
     /// The member has not loaded its state, or not yet become part of a cluster.
     #[error("this member is still loading")]
     Loading,

@@ -14,6 +14,7 @@ use crate::node::running::Node;
 use crate::node::runtime::RaftRuntime;
 use crate::owner::SharedOwner;
 use crate::status::{MemberStatus, Status};
+use crate::watch::space::Level;
 use crate::write::requests::Pending;
 
 /// A running member's share of the cluster. Cheap to clone.
@@ -67,10 +68,13 @@ impl Registry {
     /// Submits an event and waits for its fate.
     ///
     /// # Errors
-    /// [`Error::NoQuorum`] if it was not proposed, [`Error::OutcomeUnknown`] if the deadline
+    /// [`Error::DiskFull`] or [`Error::NoQuorum`] if it was not proposed, [`Error::OutcomeUnknown`] if the deadline
     /// passed, [`Error::Refused`] if the registry said no.
     pub async fn write(&self, event: Event, deadline: Duration) -> Result<()> {
         let started = Instant::now();
+        if !self.node.space.admits([&event]) {
+            return Err(Error::DiskFull);
+        }
         // Without a quorum there is no need to try.
         self.barrier(deadline).await?;
         let mut pending = self.submit(event)?;
@@ -101,6 +105,11 @@ impl Registry {
     /// tombstones end by. After a [`barrier`](Self::barrier) it is the leader's.
     pub fn now(&self) -> UnixMillis {
         self.node.clock.now()
+    }
+
+    /// Whether the disk is so full that this member refuses writes, except for deletes.
+    pub fn is_read_only(&self) -> bool {
+        self.node.space.level() > Level::Enough
     }
 
     /// Whether this member knows of a leader.
@@ -156,6 +165,8 @@ impl Registry {
             committed_events,
             log_bytes: self.node.log.live_bytes(),
             registry_rebuilt: self.node.rebuilt,
+            read_only: self.is_read_only(),
+            disk_free_bytes: self.node.space.free(),
             members: members.collect(),
         }
     }

@@ -35,6 +35,10 @@ pub struct Status {
     pub log_bytes: u64,
     /// Whether the registry's tables were damaged when this member started, and had to be rebuilt.
     pub registry_rebuilt: bool,
+    /// Whether the disk is so full that this member refuses writes, except for deletes.
+    pub read_only: bool,
+    /// Bytes that are free on the disk.
+    pub disk_free_bytes: u64,
     /// All members, learners included.
     pub members: Vec<MemberStatus>,
 }

@@ -87,6 +87,10 @@ pub(super) struct Flags {
     /// number of log entries between snapshots, after which older log is purged (default 10000)
     #[arg(long, value_name = "int", help_heading = OWN, value_parser = parse_count)]
     pub(super) snapshot_count: Option<u64>,
+    /// bytes to leave free on the disk: with less, this member is read-only except for deletes, and
+    /// clears that by itself (default 67108864, or a twentieth of a smaller disk; 0 turns it off)
+    #[arg(long, value_name = "int", help_heading = OWN, value_parser = parse_bytes)]
+    pub(super) min_free_bytes: Option<u64>,
     /// format of log lines: text (as nsqlookupd's) or json (default text)
     #[arg(long, value_name = "value", help_heading = OWN)]
     pub(super) log_format: Option<LogFormat>,
@@ -123,6 +127,11 @@ fn parse_count(text: &str) -> std::result::Result<u64, String> {
         Ok(count @ 1..) => Ok(count),
         _ => Err("must be a whole number above 0".into()),
     }
+}
+
+fn parse_bytes(text: &str) -> std::result::Result<u64, String> {
+    let bytes = text.parse();
+    bytes.map_err(|_| "must be a whole number of bytes".into())
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct Config {
     pub election_timeout: Range<Duration>,
     /// The number of log entries between snapshots.
     pub snapshot_count: u64,
+    /// With fewer bytes free on its disk the member is read-only; `None` for the default.
+    pub min_free_bytes: Option<u64>,
     /// Whether the end of standard input ends the member.
     pub stop_on_stdin_eof: bool,
 }
@@ -80,6 +82,7 @@ impl Config {
                 .election_timeout
                 .unwrap_or(Duration::from_millis(300)..Duration::from_millis(600)),
             snapshot_count: flags.snapshot_count.unwrap_or(10_000),
+            min_free_bytes: flags.min_free_bytes,
             stop_on_stdin_eof: flags.stop_on_stdin_eof.unwrap_or(false),
         };
         config.check()?;

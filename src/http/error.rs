@@ -34,6 +34,8 @@ pub(crate) enum HttpError {
     Loading,
     /// There is no quorum; nothing was changed.
     NoQuorum,
+    /// The disk is almost full; nothing was changed.
+    DiskFull,
     /// The deadline passed after submission: the change may still be committed.
     OutcomeUnknown,
     /// Too many long answers are being built or sent.
@@ -83,6 +85,7 @@ impl HttpError {
             HttpError::Busy => (503, "BUSY".into()),
             HttpError::Loading => (503, "LOADING".into()),
             HttpError::NoQuorum => (503, "NO_QUORUM".into()),
+            HttpError::DiskFull => (503, "DISK_FULL".into()),
             HttpError::OutcomeUnknown => (504, "OUTCOME_UNKNOWN".into()),
         }
     }
@@ -125,6 +128,7 @@ impl From<Error> for HttpError {
             Error::Refused(Refusal::ChannelNotFound) => HttpError::ChannelNotFound,
             Error::Loading | Error::Stopping => HttpError::Loading,
             Error::NoQuorum | Error::QueueFull => HttpError::NoQuorum,
+            Error::DiskFull => HttpError::DiskFull,
             Error::OutcomeUnknown => HttpError::OutcomeUnknown,
             Error::Refused(Refusal::NotAttached | Refusal::Releasing)
             | Error::Storage(_)

@@ -18,6 +18,8 @@ pub(super) struct RegistryMetrics {
     log_index: Gauges,
     log_bytes: Gauge,
     rebuilt: Gauge,
+    read_only: Gauge,
+    disk_free_bytes: Gauge,
     events_pending: Gauge,
     events_committed: Gauge,
     members: Gauges,
@@ -62,6 +64,16 @@ impl RegistryMetrics {
             "raft_log_bytes",
             "Size of the log that is not purged, in bytes",
             self.log_bytes.clone(),
+        );
+        metered.register(
+            "read_only",
+            "Whether the disk is so full that this member refuses writes, except for deletes",
+            self.read_only.clone(),
+        );
+        metered.register(
+            "disk_free_bytes",
+            "Free space of the disk that holds the data path, in bytes",
+            self.disk_free_bytes.clone(),
         );
         metered.register(
             "registry_rebuilt",
@@ -124,6 +136,8 @@ impl RegistryMetrics {
         set(&self.log_index, "purged", status.purged_index);
         self.log_bytes.set(saturated(status.log_bytes));
         self.rebuilt.set(i64::from(status.registry_rebuilt));
+        self.read_only.set(i64::from(status.read_only));
+        self.disk_free_bytes.set(saturated(status.disk_free_bytes));
         self.events_pending.set(saturated(status.pending_events));
         self.events_committed
             .set(saturated(status.committed_events));

@@ -325,5 +325,5 @@ impl Drop for Held {
 
 /// Whether a command may be decided in time. A member that is loading may be about to finish.
 fn can_commit(registry: Option<&Registry>) -> bool {
-    registry.is_none_or(Registry::has_leader)
+    registry.is_none_or(|registry| registry.has_leader() && !registry.is_read_only())
 }

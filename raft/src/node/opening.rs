@@ -24,6 +24,7 @@ use crate::peer::message::Hello;
 use crate::peer::server::Server;
 use crate::peer::speakers::Speakers;
 use crate::types::PeerNode;
+use crate::watch::space::DiskSpace;
 
 /// One part in so many of the connections to the peer port is for those that are not known as
 /// members, and at least [`FEWEST_GUESTS`].
@@ -43,6 +44,7 @@ pub(crate) struct Opened {
 pub(crate) struct Base {
     pub(crate) settings: Settings,
     pub(crate) store: Store,
+    pub(crate) space: Arc<DiskSpace>,
     pub(crate) hello: Hello,
     pub(crate) me: Arc<Me>,
     pub(crate) peers: PeerClient,
@@ -77,6 +79,7 @@ impl Opened {
         let data_path = config.data_path.clone();
         check_complete(&data_path)?;
         let store = blocking(move || Ok(Store::open(&data_path)?)).await?;
+        let space = DiskSpace::new(config.data_path.clone(), config.min_free_bytes);
         let (file, identity) =
             IdentityFile::open(&config.data_path, &config.name, &config.forming)?;
         let lineage = begin_start(&config.data_path, &store.log())?;
@@ -113,6 +116,7 @@ impl Opened {
                 snapshot_count: config.snapshot_count,
             },
             store,
+            space: Arc::new(space),
             hello,
             peers: PeerClient::new(me.clone(), connector, speakers.clone()),
             me,

@@ -30,6 +30,7 @@ use crate::read::clock::ClusterClock;
 use crate::read::round::ROUND;
 use crate::types::{LeaderId, PeerNode, Raft, TypeConfig, Vote};
 use crate::watch::liveness::KeepAlives;
+use crate::watch::space::{DiskSpace, Level};
 use crate::write::proposer::Proposer;
 
 /// What answers once this member has loaded.
@@ -46,6 +47,7 @@ pub(crate) struct Running {
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) read_authority: ReadAuthority,
+    pub(crate) space: Arc<DiskSpace>,
 }
 
 /// The answers of one member. Until [`PeerService::run_as`] is called it only says who it is.
@@ -148,6 +150,9 @@ impl PeerService {
             Request::Append(request) => {
                 running.check(from, &request.vote).map_err(refuse)?;
                 running.check_entries(&request).map_err(refuse)?;
+                if !request.entries.is_empty() {
+                    running.check_space()?;
+                }
                 // A leader has on its disk what it calls committed.
                 let committed = request.leader_commit.map_or(0, |last| last.index + 1);
                 self.note_promise(from, &request.vote, committed);
@@ -157,10 +162,14 @@ impl PeerService {
                 if batch.member != from {
                     return Err(Declined::Refused("the batch is another member's".into()));
                 }
+                if !running.space.admits(&batch.events) {
+                    return Err(Declined::DiskFull);
+                }
                 Response::Submit(running.proposer.submit(batch).await?)
             }
             Request::Snapshot(request) => {
                 running.check(from, &request.vote).map_err(refuse)?;
+                running.check_space()?;
                 let applied = running.state.applied_log_id();
                 check_snapshot(&request.meta, applied).map_err(refuse)?;
                 Response::Snapshot(running.snapshot(from, request).await)
@@ -272,6 +281,14 @@ impl Service for PeerService {
 }
 
 impl Running {
+    /// Declines what would be appended if there is no space for it.
+    fn check_space(&self) -> Reply<()> {
+        match self.space.level() {
+            Level::Enough | Level::Low => Ok(()),
+            Level::Exhausted => Err(Declined::DiskFull),
+        }
+    }
+
     /// A peer as the log calls it; its id if it is no member here.
     fn name(&self, peer: MemberId) -> String {
         let node = self.view.node(peer);

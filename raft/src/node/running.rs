@@ -37,6 +37,7 @@ use crate::read::round::ReadRound;
 use crate::types::Raft;
 use crate::watch::election::{Timing, watch_leader};
 use crate::watch::liveness::{KeepAlives, Liveness};
+use crate::watch::space::DiskSpace;
 use crate::watch::sweeping::{expire, sweep};
 use crate::watch::transitions::log_transitions;
 use crate::write::batcher::{self, Batcher};
@@ -63,6 +64,7 @@ pub(crate) struct Node {
     speakers: Arc<Speakers>,
     /// Whether the registry's tables were damaged at the start.
     pub(crate) rebuilt: bool,
+    pub(crate) space: Arc<DiskSpace>,
     store: Mutex<Option<Store>>,
     stop: CancellationToken,
 }
@@ -114,6 +116,7 @@ impl Node {
             log: base.store.log(),
             speakers: base.speakers,
             rebuilt: loaded.rebuilt,
+            space: base.space,
             store: Mutex::new(Some(base.store)),
             stop: base.stop,
         })
@@ -173,6 +176,7 @@ impl Parts {
             settings,
             hello,
             peers,
+            space,
             tasks,
             ..
         } = &mut loaded.base;
@@ -197,6 +201,7 @@ impl Parts {
             barrier: barrier.clone(),
             clock: clock.clone(),
             failure: failure.clone(),
+            space: space.clone(),
         };
         let membership = Membership::new(
             hello.clone(),
@@ -235,6 +240,7 @@ impl Parts {
             clock: self.clock.clone(),
             barrier: self.barrier.clone(),
             read_authority: self.authority.clone(),
+            space: loaded.base.space.clone(),
         });
     }
 
@@ -262,6 +268,8 @@ impl Parts {
         };
         tasks.spawn(compaction.run());
         tasks.spawn(watch_store(log, failure.clone()));
+        let (space, batcher) = (loaded.base.space.clone(), self.batcher.clone());
+        tasks.spawn(async move { space.watch(|| batcher.wake()).await });
     }
 
     fn watch_cluster(&self, loaded: &mut Loaded) {

@@ -139,6 +139,9 @@ pub(crate) enum Declined {
     /// Something in the request makes it impossible.
     #[error("{0}")]
     Refused(String),
+    /// Its disk is almost full.
+    #[error("its disk is almost full")]
+    DiskFull,
 }
 
 /// The answer, or why there is none.

@@ -20,6 +20,7 @@ use crate::log::registry_state::RegistryState;
 use crate::owner::{Room, SharedOwner};
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
+use crate::watch::space::{DiskSpace, Level};
 use crate::write::leader_link::LeaderLink;
 use crate::write::requests::{Fate, Pending, Requests};
 
@@ -52,6 +53,7 @@ pub(crate) struct Parts {
     pub(crate) barrier: Arc<Barrier>,
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) failure: Failure,
+    pub(crate) space: Arc<DiskSpace>,
 }
 
 /// The handle of the batcher.
@@ -100,6 +102,11 @@ impl Batcher {
     /// Has a batch proposed, if need be an empty one: it ends this member's absence.
     pub(crate) fn show_presence(&self) {
         self.present.store(true, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
+    /// Has the next batch made: what was held back may be proposed again.
+    pub(crate) fn wake(&self) {
         self.arrived.notify_one();
     }
 
@@ -211,7 +218,9 @@ impl Batcher {
                 first: events.len(),
                 ..ROOM
             };
-            let has_more = {
+            // While the disk is almost full, what sessions want is held back; requests were
+            // checked one by one.
+            let has_more = parts.space.level() == Level::Enough && {
                 let mut owner = parts.owner.lock();
                 let propose = |db: &_| owner.propose(incarnation, sequence, at, room, db);
                 events.extend(parts.state.read(propose));

@@ -194,6 +194,7 @@ impl Place {
             member_timeout: MEMBER_TIMEOUT,
             wall_clock: self.wall_clock,
             snapshot_count: self.snapshot_count,
+            min_free_bytes: Some(0),
         };
         let owner = SharedOwner::new(self.sessions.clone(), Arc::new(Notify::new()));
         Registry::start(config, owner).await.unwrap()
