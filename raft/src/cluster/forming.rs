@@ -18,6 +18,9 @@ use crate::types::PeerNode;
 /// Interval between attempts to reach the others.
 const RETRY: Duration = Duration::from_millis(100);
 
+/// The same once all are there and one has only to form the cluster.
+const SOON: Duration = Duration::from_millis(10);
+
 /// Interval between log lines that name the missing members.
 const REMIND: Duration = Duration::from_secs(5);
 
@@ -88,7 +91,8 @@ pub(crate) async fn with_others(
                 "waiting for the other members to form the cluster"
             );
         }
-        tokio::time::sleep(RETRY).await;
+        let all_there = answers.values().all(|answer| answer.is_ok());
+        tokio::time::sleep(if all_there { SOON } else { RETRY }).await;
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Loaded {
     /// Grows when a snapshot replaces the registry.
     pub(crate) incarnation: watch::Receiver<u64>,
     /// Whether this start has written the first entry of the cluster.
-    founded: bool,
+    pub(crate) founded: bool,
 }
 
 impl Loaded {
@@ -84,12 +84,12 @@ impl Loaded {
         })
     }
 
-    /// Stands for election if this member has formed the cluster, or if no other member votes.
+    /// Stands for election if no other member votes.
     ///
     /// # Errors
     /// [`Error::Fatal`] if Raft has stopped.
     pub(crate) async fn begin(&self) -> Result<()> {
-        if self.founded || self.view.voters().into_iter().eq([self.own.id]) {
+        if self.view.voters().into_iter().eq([self.own.id]) {
             let elected = self.raft.trigger().elect().await;
             elected.map_err(|error| Error::Fatal(error.to_string()))?;
         }

@@ -122,6 +122,7 @@ impl PeerService {
         HelloAnswer {
             me: self.hello.clone(),
             belongs_to: self.me.place().map(|place| place.cluster),
+            votes: self.running.get().is_some(),
             formed,
         }
     }

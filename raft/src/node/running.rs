@@ -36,6 +36,7 @@ use crate::read::clock::ClusterClock;
 use crate::read::round::ReadRound;
 use crate::types::Raft;
 use crate::watch::election::{Timing, watch_leader};
+use crate::watch::first_election::win_first_election;
 use crate::watch::liveness::{KeepAlives, Liveness};
 use crate::watch::space::DiskSpace;
 use crate::watch::sweeping::{expire, sweep};
@@ -301,6 +302,15 @@ impl Parts {
             patience,
             failure.clone(),
         ));
+        if loaded.founded {
+            tasks.spawn(win_first_election(
+                hello.clone(),
+                own.cluster,
+                view.clone(),
+                raft.clone(),
+                peers.clone(),
+            ));
+        }
         tasks.spawn(report_difference(
             hello.clone(),
             own.cluster,

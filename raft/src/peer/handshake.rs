@@ -28,7 +28,7 @@ const MAGIC: [u8; 4] = *b"RLKP";
 
 /// Version of the handshake, the frames and the messages. A member that speaks another one is
 /// refused.
-pub(crate) const FORMAT: u8 = 4;
+pub(crate) const FORMAT: u8 = 5;
 
 /// The longest introduction or welcome.
 pub(crate) const LONGEST: usize = 1024;
@@ -539,20 +539,20 @@ mod tests {
         let (received, read) = receive_from(&sent).await;
         assert_eq!((received.unwrap(), read), (said, length));
 
-        let other = [b"RLKP\x05", &[0; 10_000][..]].concat();
+        let other = [b"RLKP\xff", &[0; 10_000][..]].concat();
         let (received, read) = receive_from(&other).await;
-        assert!(matches!(received, Err(HandshakeError::OtherFormat(5))));
+        assert!(matches!(received, Err(HandshakeError::OtherFormat(255))));
         assert_eq!(read, PRELUDE);
-        let long = [b"RLKP\x04\xff\xff", &[0; 100_000][..]].concat();
+        let long = [b"RLKP\x05\xff\xff", &[0; 100_000][..]].concat();
         let (received, read) = receive_from(&long).await;
         assert!(matches!(received, Err(HandshakeError::Garbled(_))));
         assert_eq!(read, PRELUDE);
-        let garbage = [b"RLKP\x04\x00\x09", &[9; 9][..]].concat();
+        let garbage = [b"RLKP\x05\x00\x09", &[9; 9][..]].concat();
         let (received, _) = receive_from(&garbage).await;
         assert!(matches!(received, Err(HandshakeError::Garbled(_))));
         let (received, _) = receive_from(b"POST /raft/vote HTTP/1.1\r\n").await;
         assert!(matches!(received, Err(HandshakeError::Foreign)));
-        let (received, _) = receive_from(b"RLKP\x04\x00\x09 ").await;
+        let (received, _) = receive_from(b"RLKP\x05\x00\x09 ").await;
         assert!(matches!(received, Err(HandshakeError::Io(_))));
     }
 }

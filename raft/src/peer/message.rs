@@ -213,6 +213,8 @@ pub(crate) struct HelloAnswer {
     pub(crate) me: Hello,
     /// The cluster that its data path belongs to. Known before it has loaded.
     pub(crate) belongs_to: Option<u128>,
+    /// Whether it has loaded, so that it can vote.
+    pub(crate) votes: bool,
     /// Its cluster, once it has loaded and that has been formed.
     pub(crate) formed: Option<FormedCluster>,
 }

@@ -137,10 +137,7 @@ impl Speakers {
         if self.speaks(id, party.start) {
             return Ok(());
         }
-        let noted = self
-            .peers()
-            .met
-            .note(id, party.start, &party.name, address);
+        let noted = self.peers().met.note(id, party.start, &party.name, address);
         if noted {
             self.peers().changed = true;
             let speakers = self.clone();

@@ -75,6 +75,7 @@ fn fresh(name: &str) -> HelloAnswer {
     HelloAnswer {
         me: hello(name),
         belongs_to: None,
+        votes: false,
         formed: None,
     }
 }
@@ -96,6 +97,7 @@ fn formed(name: &str, instance_of_a: u128) -> HelloAnswer {
     HelloAnswer {
         me: hello(name),
         belongs_to: Some(CLUSTER),
+        votes: false,
         formed: Some(FormedCluster {
             cluster: CLUSTER,
             members: vec![(1, a), (2, node("b")), (3, node("c"))],

@@ -77,6 +77,7 @@ impl Service for Answers {
             (_, Request::Hello(me)) => Response::Hello(HelloAnswer {
                 me,
                 belongs_to: Some(CLUSTER),
+                votes: false,
                 formed: None,
             }),
             _ => Response::Declined(Declined::NotLeader),
@@ -214,11 +215,11 @@ async fn a_refused_connection_names_both_sides() {
 async fn another_version_is_answered_with_ours() {
     let world = World::new();
     let (mut stream, ended) = world.connect();
-    stream.write_all(b"RLKP\x05\x00\x00").await.unwrap();
+    stream.write_all(b"RLKP\xff\x00\x00").await.unwrap();
     let welcome: Welcome = handshake::receive(&mut stream).await.unwrap();
     assert_eq!(welcome.from.name, "b");
-    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 5 }));
-    assert_ne!(FORMAT, 5);
+    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 255 }));
+    assert_ne!(FORMAT, 255);
     ended.await.unwrap().unwrap();
 }
 
