@@ -108,14 +108,20 @@ async fn close(registry: Registry) {
 
 fn registry_config(
     config: Config,
-    peer_listener: std::net::TcpListener,
+    peer_listener: Option<std::net::TcpListener>,
     most_peer_connections: usize,
 ) -> Result<RegistryConfig> {
-    let peer_address = address(&peer_listener)?;
-    tracing::info!("PEERS: listening on {peer_address}");
+    let peer_port = match &peer_listener {
+        Some(listener) => {
+            let peer_address = address(listener)?;
+            tracing::info!("PEERS: listening on {peer_address}");
+            peer_address.port()
+        }
+        None => 0,
+    };
     Ok(RegistryConfig {
         most_peer_connections,
-        peer_broadcast_address: config.peer_broadcast_address(peer_address.port()),
+        peer_broadcast_address: config.peer_broadcast_address(peer_port),
         peer_listener,
         name: config.name,
         data_path: config.data_path,

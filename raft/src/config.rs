@@ -49,7 +49,8 @@ pub struct Config {
     /// The folder that holds all data.
     pub data_path: PathBuf,
     /// Bound by the caller, so that a taken port is reported before anything is touched on disk.
-    pub peer_listener: std::net::TcpListener,
+    /// `None` for a cluster of one: see [`formed_alone`](crate::formed_alone).
+    pub peer_listener: Option<std::net::TcpListener>,
     /// `host:port` at which the other members reach this one.
     pub peer_broadcast_address: String,
     /// How to become part of a cluster, if the data path is empty.
@@ -79,7 +80,8 @@ impl Config {
     /// # Errors
     /// [`Error::Fatal`] if the listener cannot be shared.
     pub(crate) fn again(&self) -> Result<Config> {
-        let shared = self.peer_listener.try_clone();
+        let shared = self.peer_listener.as_ref();
+        let shared = shared.map(std::net::TcpListener::try_clone).transpose();
         let peer_listener =
             shared.map_err(|error| Error::Fatal(format!("peer listener: {error}")))?;
         Ok(Config {

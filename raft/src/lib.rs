@@ -41,6 +41,7 @@ pub mod types;
 mod watch;
 mod write;
 
+pub use cluster::identity::formed_alone;
 pub use config::{Config, Forming};
 pub use error::{Error, Result};
 pub use raftlookupd_storage as storage;

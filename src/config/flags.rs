@@ -70,7 +70,8 @@ pub(super) struct Flags {
     /// them (default: a cluster of one)
     #[arg(long, value_name = "string", help_heading = OWN, value_parser = parse_initial_cluster)]
     pub(super) initial_cluster: Option<InitialCluster>,
-    /// <addr>:<port> to listen on for other members (default "0.0.0.0:4162")
+    /// <addr>:<port> to listen on for other members (default: 0.0.0.0:4162, and for a cluster of
+    /// one none)
     #[arg(long, value_name = "string", help_heading = OWN)]
     pub(super) peer_address: Option<String>,
     /// host:port where other members reach this one (default: its entry in --initial-cluster, or
@@ -88,7 +89,7 @@ pub(super) struct Flags {
     #[arg(long, value_name = "int", help_heading = OWN, value_parser = parse_count)]
     pub(super) snapshot_count: Option<u64>,
     /// bytes to leave free on the disk: with less, this member is read-only except for deletes, and
-    /// clears that by itself (default 67108864, or a twentieth of a smaller disk; 0 turns it off)
+    /// clears that by itself (default: 67108864, or a twentieth of a smaller disk; 0 turns it off)
     #[arg(long, value_name = "int", help_heading = OWN, value_parser = parse_bytes)]
     pub(super) min_free_bytes: Option<u64>,
     /// format of log lines: text (as nsqlookupd's) or json (default text)

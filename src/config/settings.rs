@@ -33,7 +33,7 @@ pub struct Config {
     /// The directory for everything that survives a restart.
     pub data_path: PathBuf,
     /// Where other members connect.
-    pub peer_address: String,
+    pub peer_address: Option<String>,
     /// How other members reach this one, if that is configured.
     pub peer_broadcast_address: Option<String>,
     /// The first members, this one included; `None` for a cluster of one.
@@ -72,7 +72,7 @@ impl Config {
             data_path: flags
                 .data_path
                 .unwrap_or_else(|| "./raftlookupd-data".into()),
-            peer_address: or(flags.peer_address, "0.0.0.0:4162"),
+            peer_address: flags.peer_address,
             peer_broadcast_address: flags.peer_broadcast_address,
             initial_cluster: flags.initial_cluster,
             heartbeat_interval: flags

@@ -13,6 +13,7 @@ pub struct Member {
     pub name: String,
     pub tcp: u16,
     pub http: u16,
+    /// 0: it is not told where to listen for others.
     pub peer: u16,
     pub data_path: PathBuf,
     pub args: Vec<String>,
@@ -45,10 +46,12 @@ impl Member {
             format!("--data-path={}", self.data_path.display()),
             format!("--tcp-address=127.0.0.1:{}", self.tcp),
             format!("--http-address=127.0.0.1:{}", self.http),
-            format!("--peer-address=127.0.0.1:{}", self.peer),
-            format!("--peer-broadcast-address=127.0.0.1:{}", self.peer),
             "--broadcast-address=127.0.0.1".to_string(),
         ];
+        if self.peer != 0 {
+            flags.push(format!("--peer-address=127.0.0.1:{}", self.peer));
+            flags.push(format!("--peer-broadcast-address=127.0.0.1:{}", self.peer));
+        }
         flags.extend(self.args.clone());
         flags
     }

@@ -130,6 +130,19 @@ pub(crate) fn begin_start(
     Ok(lineage)
 }
 
+/// Whether a data path is empty, or belongs to a member that formed a cluster of one.
+///
+/// # Errors
+/// [`Error::Storage`] if it cannot be read.
+pub fn formed_alone(data_path: &Path) -> Result<bool> {
+    let Some(bytes) = RecordFile::new(data_path.join(FILE)).load()? else {
+        return Ok(true);
+    };
+    let identity: Identity = decode("an identity", &bytes)?;
+    let membership = identity.membership;
+    Ok(membership.is_none_or(|own| own.founding.is_some_and(|first| first.len() == 1)))
+}
+
 impl IdentityFile {
     /// Reads the identity, or draws one for an empty data path, and counts this start.
     ///

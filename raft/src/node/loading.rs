@@ -88,7 +88,15 @@ impl Loaded {
     ///
     /// # Errors
     /// [`Error::Fatal`] if Raft has stopped.
+    /// [`Error::Membership`] if there are others, and this member does not listen for them.
     pub(crate) async fn begin(&self) -> Result<()> {
+        if !self.base.settings.reachable && self.view.nodes().len() > 1 {
+            return Err(Error::Membership(
+                "its cluster has other members, and it does not listen for them: start it with \
+                 --peer-address"
+                    .into(),
+            ));
+        }
         if self.view.voters().into_iter().eq([self.own.id]) {
             let elected = self.raft.trigger().elect().await;
             elected.map_err(|error| Error::Fatal(error.to_string()))?;

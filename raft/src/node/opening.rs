@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) data_path: PathBuf,
     pub(crate) address: String,
     pub(crate) forming: Forming,
+    /// Whether this member listens for others.
+    pub(crate) reachable: bool,
     pub(crate) heartbeat_interval: Duration,
     pub(crate) election_timeout: Range<Duration>,
     pub(crate) member_timeout: Duration,
@@ -100,14 +102,18 @@ impl Opened {
         let service = PeerService::new(me.clone(), hello.clone(), speakers.clone());
         let server = Server::new(service);
         let (mut tasks, stop) = (JoinSet::new(), CancellationToken::new());
-        let listener = into_tokio(config.peer_listener)?;
-        let guests = (config.most_peer_connections / GUESTS).max(FEWEST_GUESTS);
-        tasks.spawn(server.clone().serve(listener, guests, stop.clone()));
+        let reachable = config.peer_listener.is_some();
+        if let Some(listener) = config.peer_listener {
+            let listener = into_tokio(listener)?;
+            let guests = (config.most_peer_connections / GUESTS).max(FEWEST_GUESTS);
+            tasks.spawn(server.clone().serve(listener, guests, stop.clone()));
+        }
         let base = Base {
             settings: Settings {
                 raft,
                 data_path: config.data_path,
                 address: config.peer_broadcast_address,
+                reachable,
                 forming: config.forming,
                 heartbeat_interval: config.heartbeat_interval,
                 election_timeout: config.election_timeout,

@@ -185,7 +185,7 @@ impl Place {
         let config = Config {
             name: self.name.clone(),
             data_path: self.folder.path().to_path_buf(),
-            peer_listener,
+            peer_listener: Some(peer_listener),
             peer_broadcast_address: self.address.clone(),
             forming: self.forming.clone(),
             most_peer_connections: 64,
