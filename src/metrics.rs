@@ -12,6 +12,7 @@ mod labels;
 mod process;
 mod registry;
 mod sessions;
+mod syncs;
 
 use std::sync::{Mutex, PoisonError};
 

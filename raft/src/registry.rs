@@ -165,6 +165,7 @@ impl Registry {
             committed_events,
             log_bytes: self.node.log.live_bytes(),
             registry_rebuilt: self.node.rebuilt,
+            syncs: self.node.log.sync_counts(),
             read_only: self.is_read_only(),
             disk_free_bytes: self.node.space.free(),
             members: members.collect(),

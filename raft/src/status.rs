@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use raftlookupd_storage::log_table::sync_times::SyncCounts;
 use raftlookupd_storage::registration::MemberId;
 
 /// A member's view of the cluster and of itself.
@@ -35,6 +36,8 @@ pub struct Status {
     pub log_bytes: u64,
     /// Whether the registry's tables were damaged when this member started, and had to be rebuilt.
     pub registry_rebuilt: bool,
+    /// How many syncs of the log took how long.
+    pub syncs: SyncCounts,
     /// Whether the disk is so full that this member refuses writes, except for deletes.
     pub read_only: bool,
     /// Bytes that are free on the disk.

@@ -7,6 +7,7 @@ use raftlookupd_raft::storage::registration_db::Lifetimes;
 use raftlookupd_raft::{MemberStatus, Registry, Status};
 
 use super::labels::{Gauges, Peer, Seconds, saturated, set};
+use super::syncs::SyncHistogram;
 
 #[derive(Debug, Default)]
 pub(super) struct RegistryMetrics {
@@ -19,6 +20,7 @@ pub(super) struct RegistryMetrics {
     log_bytes: Gauge,
     rebuilt: Gauge,
     read_only: Gauge,
+    syncs: SyncHistogram,
     disk_free_bytes: Gauge,
     events_pending: Gauge,
     events_committed: Gauge,
@@ -64,6 +66,11 @@ impl RegistryMetrics {
             "raft_log_bytes",
             "Size of the log that is not purged, in bytes",
             self.log_bytes.clone(),
+        );
+        metered.register(
+            "raft_log_sync_seconds",
+            "Duration of the log's syncs, which every acknowledgement waits for, in seconds",
+            self.syncs.clone(),
         );
         metered.register(
             "read_only",
@@ -137,6 +144,7 @@ impl RegistryMetrics {
         self.log_bytes.set(saturated(status.log_bytes));
         self.rebuilt.set(i64::from(status.registry_rebuilt));
         self.read_only.set(i64::from(status.read_only));
+        self.syncs.read(status.syncs.clone());
         self.disk_free_bytes.set(saturated(status.disk_free_bytes));
         self.events_pending.set(saturated(status.pending_events));
         self.events_committed

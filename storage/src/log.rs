@@ -8,6 +8,7 @@
 //! An append is readable when it returns. It is durable when its callback is called: a thread
 //! (`sync_thread`) syncs once for all appends that have accumulated and then calls their callbacks.
 //! The same thread removes segments that hold only purged entries, and advances the durable mark.
+//! Every sync is timed (`sync_times`).
 //!
 //! # Invariants
 //! - Entries above the purge point are contiguous. On disk this holds at every instant: an
@@ -28,6 +29,7 @@ mod segments;
 mod shared;
 mod state;
 mod sync_thread;
+pub mod sync_times;
 mod table;
 
 pub use durable_mark::StoredVote;

@@ -28,9 +28,23 @@ const SMALL_SNAPSHOT: u64 = 1024 * 1024;
 const GROWTH: u64 = 4;
 
 /// Ends the member as soon as writes to the store have stopped, even if nothing is to be written.
+/// Reports a sync that hangs: after a second, two, four, and so on.
 pub(crate) async fn watch_store(log: LogTable, failure: Failure) {
+    let mut reported = WATCH_INTERVAL;
     loop {
         tokio::time::sleep(WATCH_INTERVAL).await;
+        match log.sync_running_for() {
+            Some(running) if running >= reported => {
+                let seconds = running.as_secs();
+                tracing::warn!(
+                    seconds,
+                    "disk sync has not finished: nothing is acknowledged"
+                );
+                reported = 2 * running;
+            }
+            Some(_) => {}
+            None => reported = WATCH_INTERVAL,
+        }
         if let Some(reason) = log.failure() {
             failure.send_replace(Some(Ending::Storage(reason)));
             return;

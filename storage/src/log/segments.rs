@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use super::record::{Position, Record};
 use super::segment_files::{self, SEGMENT_BYTES};
+use super::sync_times::SyncTimes;
 use crate::disk::write_gate::WriteGate;
 use crate::error::{Error, Result};
 
@@ -24,7 +23,7 @@ pub(super) struct Segments {
     /// Locked during a sync: the kernel reports a failure once, so no other sync may report success
     /// before the failure has closed the gate.
     syncing: Mutex<Arc<File>>,
-    last_sync_micros: AtomicU64,
+    times: SyncTimes,
 }
 
 /// The open files. There is always a last one.
@@ -89,7 +88,7 @@ impl Segments {
                 file: tail.file.clone(),
             }),
             syncing: Mutex::new(tail.file.clone()),
-            last_sync_micros: AtomicU64::new(0),
+            times: SyncTimes::new(),
         }
     }
 
@@ -171,16 +170,14 @@ impl Segments {
         let file = self.syncing();
         // Checked under the lock: the sync before this one may have failed.
         self.gate.check()?;
-        let started = Instant::now();
-        let outcome = file.sync_data().map_err(Error::io("sync", &self.folder));
-        let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.last_sync_micros.store(micros, Ordering::Relaxed);
+        let outcome = self.times.measure(|| file.sync_data());
+        let outcome = outcome.map_err(Error::io("sync", &self.folder));
         self.gate.close_if_failed(outcome)
     }
 
-    /// The duration of the last sync.
-    pub(super) fn last_sync_micros(&self) -> u64 {
-        self.last_sync_micros.load(Ordering::Relaxed)
+    /// How long syncs take.
+    pub(super) fn times(&self) -> &SyncTimes {
+        &self.times
     }
 
     /// Reads this many bytes.

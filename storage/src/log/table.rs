@@ -3,11 +3,13 @@
 use std::io::{Error as IoError, Result as IoResult};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use super::durable_mark::{DurableMark, StoredVote};
 use super::record::Record;
 use super::shared::Shared;
 use super::state::Place;
+use super::sync_times::SyncCounts;
 use super::{recovery, sync_thread};
 use crate::disk::write_gate::WriteGate;
 use crate::error::Result;
@@ -240,9 +242,14 @@ impl LogTable {
         self.shared.live_entries()
     }
 
-    /// The duration of the last sync.
-    pub fn last_sync_micros(&self) -> u64 {
-        self.shared.segments.last_sync_micros()
+    /// How many syncs took how long.
+    pub fn sync_counts(&self) -> SyncCounts {
+        self.shared.segments.times().counts()
+    }
+
+    /// For how long a sync has been running; `None` if none is.
+    pub fn sync_running_for(&self) -> Option<Duration> {
+        self.shared.segments.times().running_for()
     }
 
     /// The size of the log's files.
