@@ -14,8 +14,8 @@ use crate::node::running::Node;
 use crate::node::runtime::RaftRuntime;
 use crate::owner::SharedOwner;
 use crate::status::{MemberStatus, Status};
-use crate::watch::space::Level;
 use crate::write::requests::Pending;
+use crate::write::space::Level;
 
 /// A running member's share of the cluster. Cheap to clone.
 #[derive(Clone)]

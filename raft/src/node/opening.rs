@@ -24,7 +24,7 @@ use crate::peer::message::Hello;
 use crate::peer::server::Server;
 use crate::peer::speakers::Speakers;
 use crate::types::PeerNode;
-use crate::watch::space::DiskSpace;
+use crate::write::space::DiskSpace;
 
 /// One part in so many of the connections to the peer port is for those that are not known as
 /// members, and at least [`FEWEST_GUESTS`].

@@ -30,8 +30,8 @@ use crate::read::clock::ClusterClock;
 use crate::read::round::ROUND;
 use crate::types::{LeaderId, PeerNode, Raft, TypeConfig, Vote};
 use crate::watch::liveness::KeepAlives;
-use crate::watch::space::{DiskSpace, Level};
 use crate::write::proposer::Proposer;
+use crate::write::space::{DiskSpace, Level};
 
 /// What answers once this member has loaded.
 pub(crate) struct Running {

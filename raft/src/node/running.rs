@@ -38,12 +38,12 @@ use crate::types::Raft;
 use crate::watch::election::{Timing, watch_leader};
 use crate::watch::first_election::win_first_election;
 use crate::watch::liveness::{KeepAlives, Liveness};
-use crate::watch::space::DiskSpace;
 use crate::watch::sweeping::{expire, sweep};
 use crate::watch::transitions::log_transitions;
 use crate::write::batcher::{self, Batcher};
 use crate::write::leader_link::LeaderLink;
 use crate::write::proposer::Proposer;
+use crate::write::space::DiskSpace;
 
 /// How long a stopping leader waits for the others to take note.
 const GOODBYE: Duration = Duration::from_millis(200);

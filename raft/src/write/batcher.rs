@@ -20,9 +20,9 @@ use crate::log::registry_state::RegistryState;
 use crate::owner::{Room, SharedOwner};
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
-use crate::watch::space::{DiskSpace, Level};
 use crate::write::leader_link::LeaderLink;
 use crate::write::requests::{Fate, Pending, Requests};
+use crate::write::space::{DiskSpace, Level};
 
 /// Room in one batch. The entry that carries it has to reach the followers within a heartbeat
 /// interval.
