@@ -3,7 +3,7 @@
 //! The log is purged up to the snapshot before the newest one: a member that was away for a moment
 //! then needs no snapshot, and a damaged newest file is not the end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::snapshots::SnapshotFiles;
@@ -26,6 +26,9 @@ const SMALL_SNAPSHOT: u64 = 1024 * 1024;
 /// The log must have grown by one part in this many of a larger one: what snapshots write stays in
 /// proportion to what the log writes.
 const GROWTH: u64 = 4;
+
+/// How often the newest snapshot file is checked for silent damage.
+const SCRUB_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Ends the member as soon as writes to the store have stopped, even if nothing is to be written.
 /// Reports a sync that hangs: after a second, two, four, and so on.
@@ -68,12 +71,18 @@ impl Compaction {
     pub(crate) async fn run(self) {
         // The log that is kept behind the newest snapshot.
         let mut kept = 0;
+        let mut scrubbed: Option<Instant> = None;
         loop {
             tokio::time::sleep(INTERVAL).await;
+            let mut damaged = false;
+            if scrubbed.is_none_or(|scrubbed| scrubbed.elapsed() > SCRUB_INTERVAL) {
+                scrubbed = Some(Instant::now());
+                damaged = self.newest_is_damaged().await;
+            }
             let bytes = self.log.live_bytes();
             kept = bytes.min(kept);
             let metrics = self.raft.metrics().borrow().clone();
-            if !self.is_due(&metrics, bytes - kept) {
+            if !damaged && !self.is_due(&metrics, bytes - kept) {
                 continue;
             }
             if self.compact(&metrics).await.is_none() {
@@ -94,6 +103,19 @@ impl Compaction {
         let size = size.unwrap_or(0);
         let worthwhile = size <= SMALL_SNAPSHOT || grown >= size / GROWTH;
         grown > self.bytes || (entries >= self.entries && worthwhile)
+    }
+
+    /// Checks the newest file, and stops counting it if it is damaged.
+    async fn newest_is_damaged(&self) -> bool {
+        let snapshots = self.snapshots.clone();
+        let checked = tokio::task::spawn_blocking(move || {
+            let newest = snapshots.newest()?;
+            let error = snapshots.open_whole(newest).err()?;
+            tracing::warn!(index = newest, %error, "a snapshot file is damaged: taking another");
+            snapshots.set_aside(newest);
+            Some(())
+        });
+        matches!(checked.await, Ok(Some(())))
     }
 
     /// Takes a snapshot, and purges the log up to the one before. `None` if Raft has ended.
