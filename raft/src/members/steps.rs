@@ -258,7 +258,9 @@ mod tests {
     fn any_way_of_removing_keeps_what_the_members_can_lose() {
         let mut state = 7_u64;
         let mut next = move |below: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 33) % below
         };
         for round in 0..2_000 {

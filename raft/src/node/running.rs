@@ -1,7 +1,6 @@
 //! Runs a member that has loaded: starts what writes, reads and watches, and stops it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::store::Store;
@@ -17,6 +16,8 @@ use crate::error::Result;
 use crate::failure::{Ending, Failure};
 use crate::log::compaction::{compact_log, watch_store};
 use crate::log::registry_state::RegistryState;
+use crate::members::change_link::ChangeLink;
+use crate::members::handover::Handover;
 use crate::members::membership::Membership;
 use crate::members::placement::Placement;
 use crate::members::removal::watch_removal;
@@ -26,7 +27,7 @@ use crate::node::peer_service::Running;
 use crate::node::runtime::blocking;
 use crate::owner::SharedOwner;
 use crate::peer::client::PeerClient;
-use crate::peer::message::{LeaderLeaves, Promote};
+use crate::peer::message::Promote;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
 use crate::read::clock::ClusterClock;
@@ -39,9 +40,6 @@ use crate::watch::transitions::log_transitions;
 use crate::write::batcher::{self, Batcher};
 use crate::write::leader_link::LeaderLink;
 use crate::write::proposer::Proposer;
-
-/// How long a stopping leader waits for the others to take note.
-const GOODBYE: Duration = Duration::from_millis(200);
 
 /// A member that takes part in its cluster.
 pub(crate) struct Node {
@@ -57,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) failure: Failure,
     pub(crate) log: LogTable,
+    pub(crate) changes: ChangeLink,
+    handover: Arc<Handover>,
     store: Mutex<Option<Store>>,
     stop: CancellationToken,
 }
@@ -68,6 +68,7 @@ struct Parts {
     barrier: Arc<Barrier>,
     authority: ReadAuthority,
     membership: Arc<Membership>,
+    handover: Arc<Handover>,
     clock: Arc<ClusterClock>,
     leader_contact: Arc<LeaderContact>,
     keep_alives: Arc<KeepAlives>,
@@ -94,6 +95,11 @@ impl Node {
             parts.failure.clone(),
             base.stop.clone(),
         ));
+        let changes = ChangeLink {
+            view: loaded.view.clone(),
+            membership: parts.membership,
+            peers: base.peers.clone(),
+        };
         Ok(Node {
             name: base.hello.name,
             own: loaded.own,
@@ -107,6 +113,8 @@ impl Node {
             clock: parts.clock,
             failure: parts.failure,
             log: base.store.log(),
+            changes,
+            handover: parts.handover,
             store: Mutex::new(Some(base.store)),
             stop: base.stop,
         })
@@ -115,8 +123,8 @@ impl Node {
     /// Announces to the others that this member stops, if it leads; stops, and closes the store.
     pub(crate) async fn stop(&self) {
         self.batcher.close();
-        if self.view.leads() {
-            self.say_goodbye().await;
+        if self.view.leads() && !self.view.other_voters().is_empty() {
+            self.leave().await;
         }
         self.stop.cancel();
         if let Err(error) = self.raft.shutdown().await {
@@ -134,23 +142,13 @@ impl Node {
         }
     }
 
-    async fn say_goodbye(&self) {
-        // Nothing that the others receive from now on should renew the lease.
+    async fn leave(&self) {
+        let Err(stayed) = self.handover.hand_over(None).await else {
+            return;
+        };
+        tracing::info!(%stayed, "leadership could not be handed over");
         self.raft.runtime_config().heartbeat(false);
-        let mut goodbyes = JoinSet::new();
-        for (id, node) in self.view.nodes() {
-            if id == self.own.id {
-                continue;
-            }
-            let peers = self.peers.clone();
-            goodbyes.spawn(async move {
-                let noted = peers.call(id, &node, LeaderLeaves, GOODBYE).await;
-                if let Err(error) = noted {
-                    tracing::debug!(peer = node.name, %error, "the goodbye was not acknowledged");
-                }
-            });
-        }
-        goodbyes.join_all().await;
+        self.handover.say_goodbye(None).await;
     }
 }
 
@@ -186,18 +184,20 @@ impl Parts {
             clock: clock.clone(),
             failure: failure.clone(),
         };
-        let membership = Membership::new(
-            hello.clone(),
-            loaded.own.cluster,
-            loaded.raft.clone(),
-            view.clone(),
-            peers.clone(),
-            state.clone(),
-            proposer.clone(),
-        );
+        let handover = Arc::new(Handover {
+            raft: loaded.raft.clone(),
+            view: view.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            facts: loaded.log.facts(),
+            lease: settings.election_timeout.end,
+        });
+        let (cluster, state) = (loaded.own.cluster, state.clone());
+        let membership = Membership::new(hello.clone(), cluster, state, handover.clone());
         Parts {
             batcher: Batcher::start(batcher, tasks),
             membership: Arc::new(membership),
+            handover,
             leader_contact: Arc::default(),
             keep_alives: Arc::default(),
             proposer,

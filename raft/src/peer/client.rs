@@ -35,6 +35,9 @@ pub(crate) enum CallError {
         /// Why.
         refusal: Refusal,
     },
+    /// The peer was announced, and has yet to join. Nothing was sent.
+    #[error("it has not joined yet")]
+    NotJoined,
     /// The peer said why it does not answer; the call had no effect.
     #[error("{0}")]
     Declined(Declined),
@@ -97,6 +100,9 @@ impl PeerClient {
         request: Q,
         deadline: Duration,
     ) -> Result<Q::Answer, CallError> {
+        if node.is_announced() {
+            return Err(CallError::NotJoined);
+        }
         let recipient = Recipient {
             id: to,
             instance: node.instance,

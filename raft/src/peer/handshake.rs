@@ -23,7 +23,7 @@ const MAGIC: [u8; 4] = *b"RLKP";
 
 /// Version of the handshake, the frames and the messages. A member that speaks another one is
 /// refused.
-pub(crate) const FORMAT: u8 = 3;
+pub(crate) const FORMAT: u8 = 4;
 
 /// The longest introduction or welcome.
 pub(crate) const LONGEST: usize = 1024;

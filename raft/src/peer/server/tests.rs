@@ -172,7 +172,9 @@ async fn one_connection_of_each_class_serves_call_after_call() {
     }
     assert_eq!(world.dialled(), 2);
     assert!(client.contacts()[&2].answered.is_some());
-    let declined = call(&client, LeaderLeaves).await.unwrap_err();
+    let declined = call(&client, LeaderLeaves { heir: None })
+        .await
+        .unwrap_err();
     assert!(matches!(declined, CallError::Declined(Declined::NotLeader)));
     let wrong = call(&client, KeepAlive).await.unwrap_err();
     assert!(matches!(wrong, CallError::Lost(_)), "{wrong}");
@@ -206,11 +208,11 @@ async fn a_refused_connection_names_both_sides() {
 async fn another_version_is_answered_with_ours() {
     let world = World::new();
     let (mut stream, ended) = world.connect();
-    stream.write_all(b"RLKP\x04\x00\x00").await.unwrap();
+    stream.write_all(b"RLKP\x09\x00\x00").await.unwrap();
     let welcome: Welcome = handshake::receive(&mut stream).await.unwrap();
     assert_eq!(welcome.from.name, "b");
-    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 4 }));
-    assert_ne!(FORMAT, 4);
+    assert_eq!(welcome.refused, Some(Refusal::OtherFormat { found: 9 }));
+    assert_ne!(FORMAT, 9);
     ended.await.unwrap().unwrap();
 }
 
