@@ -91,7 +91,8 @@ pub enum Error {
 impl Error {
     /// The exit code of the process: 2 for a wrong command line or configuration, and for a `diff`
     /// that failed, whose 1 means that something differs; 74 (`EX_IOERR`) for the disk and what is on
-    /// it, so that a supervisor can tell that a restart alone does not help; otherwise 1.
+    /// it, and 77 (`EX_NOPERM`) for a member that was removed, so that a supervisor can tell that a
+    /// restart alone does not help; otherwise 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_)
@@ -101,6 +102,7 @@ impl Error {
             | Error::NotCompared(_) => 2,
             Error::Start(error) | Error::Failed(error) => match error {
                 raft::Error::Storage(_) | raft::Error::StorageFailed(_) => 74,
+                raft::Error::Removed(_) => 77,
                 _ => 1,
             },
             _ => 1,

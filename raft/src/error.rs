@@ -36,6 +36,15 @@ pub enum Error {
     /// The member cannot become, or remain, part of the cluster; says why and what would help.
     #[error("{0}")]
     Membership(String),
+    /// This member was removed from the cluster; a restart changes nothing about that.
+    #[error("{0}")]
+    Removed(String),
+    /// An operator's change names a member that the cluster does not have.
+    #[error("{0}")]
+    UnknownMember(String),
+    /// An operator's change would do harm, or is not possible; says what would help.
+    #[error("{0}")]
+    ChangeRefused(String),
     /// The disk failed while Raft used it. The member must stop.
     #[error("the store failed: {0}")]
     StorageFailed(String),

@@ -14,8 +14,20 @@ pub(crate) enum Ending {
     Storage(String),
     /// The member no longer belongs to the cluster.
     Member(String),
+    /// The member was removed from the cluster.
+    Removed(String),
     /// Anything else; not expected while the member runs.
     Other(String),
+}
+
+impl Ending {
+    /// Of a member that was removed; says what to do.
+    pub(crate) fn removed(name: &str) -> Ending {
+        Ending::Removed(format!(
+            "this member was removed from the cluster, or replaced by one of its name; to let it in \
+             again, give it an empty data path and run `raftlookupd cluster add {name} ADDRESS`"
+        ))
+    }
 }
 
 /// The member's failure as an error.
@@ -25,6 +37,7 @@ pub(crate) async fn failed(failure: &Failure) -> Error {
     match ending.ok().and_then(|ending| ending.clone()) {
         Some(Ending::Storage(reason)) => Error::StorageFailed(reason),
         Some(Ending::Member(reason)) => Error::Membership(reason),
+        Some(Ending::Removed(reason)) => Error::Removed(reason),
         Some(Ending::Other(reason)) => Error::Fatal(reason),
         None => Error::Stopping,
     }

@@ -2,7 +2,7 @@
 //!
 //! A tour, in reading order:
 //!
-//! 1. [`types`], [`error`](Error), [`config`](Config), [`status`](Status): the words.
+//! 1. [`types`], [`error`](Error), [`config`](Config), [`status`](Status), `change`: the words.
 //! 2. [`registry`](Registry): what the rest of the program calls.
 //! 3. [`owner`]: connects the log to this member's sessions: asks what they lack, reports what was
 //!    applied.
@@ -13,7 +13,7 @@
 //!    `durable_index`.
 //! 6. `read`: the barrier that makes a local read linearizable.
 //! 7. `peer`: what members ask each other, and how it travels. Only this crosses machines.
-//! 8. `cluster` (identity, forming, who leads) and `members` (admission, promotion, removal).
+//! 8. `cluster` (identity, forming, who leads) and `members` (admission, promotion, removal, handing over).
 //! 9. `watch`: members that are away, elections, expiry, one log line for each transition.
 //! 10. `node`: wires all of it together, on threads of its own.
 //!
@@ -25,6 +25,7 @@
 //! - After [`Registry::barrier`] a read at this member shows everything acknowledged before.
 //! - A Raft node id is never used by two data paths.
 
+mod change;
 mod cluster;
 mod config;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod types;
 mod watch;
 mod write;
 
+pub use change::{Changed, MembershipChange, Progress};
 pub use cluster::identity::formed_alone;
 pub use config::{Config, Forming};
 pub use error::{Error, Result};

@@ -7,6 +7,7 @@ use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use raftlookupd_storage::registration_db::RegistrationDb;
 
+use crate::change::{Changed, MembershipChange, Progress};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::failure;
@@ -130,6 +131,25 @@ impl Registry {
         current.elapsed()
     }
 
+    /// Makes a change of the membership, at whichever member leads.
+    ///
+    /// # Errors
+    /// [`Error::UnknownMember`] and [`Error::ChangeRefused`] say why nothing was done;
+    /// [`Error::NoQuorum`] if there was no leader in time, [`Error::OutcomeUnknown`] if it did not
+    /// answer.
+    pub async fn change_membership(
+        &self,
+        change: MembershipChange,
+        deadline: Duration,
+    ) -> Result<Changed> {
+        self.node.changes.change(change, deadline).await
+    }
+
+    /// How far every member is, as the leader sees it; `None` if no leader answers.
+    pub async fn progress(&self) -> Option<Vec<Progress>> {
+        self.node.changes.progress().await
+    }
+
     /// What an operator wants to know.
     pub fn status(&self) -> Status {
         let metrics = self.node.raft.metrics().borrow().clone();
@@ -137,6 +157,7 @@ impl Registry {
         let members = self.node.view.nodes().into_iter();
         let members = members.map(|(id, node)| MemberStatus {
             id,
+            joined: !node.is_announced(),
             name: node.name,
             peer_address: node.address,
             voter: voters.contains(&id),
@@ -178,8 +199,7 @@ impl Registry {
         failure::failed(&self.node.failure).await
     }
 
-    /// Says goodbye to the others if this member leads, so that they elect a leader sooner;
-    /// stops, and closes the store. Events that still wait are left undone.
+    /// Hands leadership over if this member leads, stops, and closes the store. Events that still wait are left undone.
     pub async fn shutdown(&self) {
         let Ok(handle) = self.runtime.handle() else {
             return;

@@ -57,6 +57,8 @@ pub struct MemberStatus {
     pub peer_address: String,
     /// Whether it votes; a learner does not.
     pub voter: bool,
+    /// Whether it has joined; until then it is only announced.
+    pub joined: bool,
     /// Time since it last answered this member; `None` if it never did, or was never asked.
     pub last_contact: Option<Duration>,
 }

@@ -29,6 +29,25 @@ pub struct PeerNode {
     pub instance: u128,
 }
 
+impl PeerNode {
+    /// One that was announced, and has not joined yet.
+    pub(crate) fn announced(name: String, address: String) -> Self {
+        PeerNode {
+            name,
+            address,
+            instance: NOT_JOINED,
+        }
+    }
+
+    /// Whether it has yet to join.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.instance == NOT_JOINED
+    }
+}
+
+/// The instance of a member that has not joined: no data path draws it, but for one in 2^128.
+const NOT_JOINED: u128 = 0;
+
 /// What applying one log entry gives: a result per batch, nothing for Raft's own entries.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProposalResult {

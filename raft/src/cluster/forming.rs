@@ -54,6 +54,7 @@ pub(crate) async fn with_others(
     peers: &PeerClient,
 ) -> Result<OwnMembership> {
     let mut reminded = Instant::now();
+    let mut said = String::new();
     loop {
         let answers = ask_all(me, peers).await;
         for (name, answer) in &answers {
@@ -70,7 +71,7 @@ pub(crate) async fn with_others(
                 return Ok(own);
             }
             check_addresses(me, formed)?;
-            if let Some(own) = join(formed, me, address, peers).await? {
+            if let Some(own) = join(formed, me, address, peers, &mut said).await? {
                 return Ok(own);
             }
         }
@@ -152,32 +153,41 @@ async fn join(
     me: &Hello,
     address: &str,
     peers: &PeerClient,
+    said: &mut String,
 ) -> Result<Option<OwnMembership>> {
     let members = formed.members.iter();
     let Some((_, leader)) = members.clone().find(|(id, _)| Some(*id) == formed.leader) else {
         return Ok(None);
     };
-    tracing::info!(
-        cluster = %format_args!("{:032x}", formed.cluster),
-        leader = leader.name,
-        "there is a cluster already, and this data path is empty: joining as a new member"
-    );
     let node = PeerNode {
         name: me.name.clone(),
         address: address.to_string(),
         instance: me.instance,
     };
     match peers.ask(&leader.address, Join { node }, CHANGE).await {
-        Ok(JoinAnswer { cluster, id }) => Ok(Some(OwnMembership {
-            cluster,
-            id,
-            founding: None,
-        })),
+        Ok(JoinAnswer { cluster, id }) => {
+            tracing::info!(
+                cluster = %format_args!("{cluster:032x}"),
+                leader = leader.name,
+                id,
+                "there is a cluster already, and this data path is empty: joined as a new member"
+            );
+            let founding = None;
+            Ok(Some(OwnMembership {
+                cluster,
+                id,
+                founding,
+            }))
+        }
         Err(CallError::Declined(taken @ Declined::NameTaken { .. })) => {
             Err(Error::Membership(taken.to_string()))
         }
         Err(error) => {
-            tracing::info!(%error, "waiting to be admitted");
+            let reason = error.to_string();
+            if *said != reason {
+                tracing::info!(reason, leader = leader.name, "waiting to be admitted");
+                *said = reason;
+            }
             Ok(None)
         }
     }

@@ -1,4 +1,4 @@
-//! Tracks when the leader was last heard, and whether it has announced that it stops.
+//! Tracks when the leader was last heard, and whether it has announced that it leaves.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -6,13 +6,23 @@ use std::time::Instant;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Notify;
 
-/// When the leader was last heard, and whether it has announced that it stops.
+/// What a leader says that is about to give it up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    /// That leader.
+    pub(crate) leader: MemberId,
+    /// Who stands for election first.
+    pub(crate) heir: Option<MemberId>,
+}
+
+/// When the leader was last heard, and what it has announced.
 #[derive(Default)]
 pub(crate) struct LeaderContact {
     heard: Mutex<Option<Instant>>,
     current: Mutex<Option<Instant>>,
-    leaving: Mutex<Option<MemberId>>,
+    leaving: Mutex<Option<Goodbye>>,
     goodbye: Notify,
+    removed: Notify,
 }
 
 impl LeaderContact {
@@ -32,25 +42,35 @@ impl LeaderContact {
         *current = current.max(Some(at));
     }
 
-    /// Waits until a leader announces that it stops; returns its id.
-    pub(crate) async fn goodbye(&self) -> MemberId {
+    /// Waits until a leader announces that it leaves.
+    pub(crate) async fn goodbye(&self) -> Goodbye {
         loop {
             let leaving = self
                 .leaving
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .take();
-            if let Some(leader) = leaving {
-                return leader;
+            if let Some(goodbye) = leaving {
+                return goodbye;
             }
             self.goodbye.notified().await;
         }
     }
 
-    /// A leader has announced that it stops.
-    pub(crate) fn hear_goodbye(&self, leader: MemberId) {
-        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = Some(leader);
+    /// A leader has announced that it leaves.
+    pub(crate) fn hear_goodbye(&self, goodbye: Goodbye) {
+        *self.leaving.lock().unwrap_or_else(PoisonError::into_inner) = Some(goodbye);
         self.goodbye.notify_one();
+    }
+
+    /// Waits until a leader says that it has removed this member.
+    pub(crate) async fn removal(&self) {
+        self.removed.notified().await;
+    }
+
+    /// A leader says that it has removed this member.
+    pub(crate) fn hear_removal(&self) {
+        self.removed.notify_one();
     }
 
     /// This member has just accepted a message of the leader.

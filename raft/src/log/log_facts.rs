@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::types::Vote;
 
@@ -10,6 +11,7 @@ use crate::types::Vote;
 #[derive(Debug, Default)]
 pub(crate) struct LogFacts {
     vote: Mutex<Option<Vote>>,
+    voted: Mutex<Option<Instant>>,
     membership: AtomicU64,
     committed: AtomicU64,
 }
@@ -21,7 +23,13 @@ impl LogFacts {
     }
 
     pub(crate) fn set_vote(&self, vote: Option<Vote>) {
+        *self.voted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         *self.lock() = vote;
+    }
+
+    /// When the vote was last set.
+    pub(crate) fn voted(&self) -> Option<Instant> {
+        *self.voted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The index of the newest membership that was appended since the start; 0 if none was.

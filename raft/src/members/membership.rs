@@ -5,62 +5,66 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
 use raftlookupd_storage::event::Event;
 use raftlookupd_storage::registration::MemberId;
 use tokio::sync::Mutex;
+use tokio::time::error::Elapsed;
 
 use crate::cluster::view::View;
 use crate::log::registry_state::RegistryState;
+use crate::members::handover::Handover;
+use crate::members::steps::{self, Step};
 use crate::peer::client::PeerClient;
 use crate::peer::message::{Declined, Hello, JoinAnswer, Promote, Reply};
-use crate::types::{PeerNode, Raft, RaftMetrics};
+use crate::types::{PeerNode, Raft, TypeConfig};
 use crate::write::proposer::{Proposer, leads};
 
 /// A learner that lags by at most this many entries is ready to vote.
 const READY_LAG: u64 = 100;
 
 /// Deadline for a question to a member that may be gone.
-const ANSWER: Duration = Duration::from_millis(500);
+pub(super) const ANSWER: Duration = Duration::from_millis(500);
 
 /// A change that takes longer is requested again.
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// The leader's side of membership changes.
 pub(crate) struct Membership {
-    me: Hello,
+    pub(super) me: Hello,
     cluster: u128,
-    raft: Raft,
-    view: View,
-    peers: PeerClient,
+    pub(super) raft: Raft,
+    pub(super) view: View,
+    pub(super) peers: PeerClient,
     state: Arc<RegistryState>,
-    proposer: Arc<Proposer>,
-    changing: Mutex<()>,
+    pub(super) proposer: Arc<Proposer>,
+    pub(super) handover: Arc<Handover>,
+    pub(super) changing: Mutex<()>,
 }
 
 impl Membership {
     pub(crate) fn new(
         me: Hello,
         cluster: u128,
-        raft: Raft,
-        view: View,
-        peers: PeerClient,
         state: Arc<RegistryState>,
-        proposer: Arc<Proposer>,
+        handover: Arc<Handover>,
     ) -> Self {
         Membership {
             me,
             cluster,
-            raft,
-            view,
-            peers,
+            raft: handover.raft.clone(),
+            view: handover.view.clone(),
+            peers: handover.peers.clone(),
+            proposer: handover.proposer.clone(),
             state,
-            proposer,
+            handover,
             changing: Mutex::const_new(()),
         }
     }
 
-    /// Makes a fresh member a learner with an id that no member ever had. Asking again gives the
-    /// same id.
+    /// Makes a fresh member a learner: one that was announced, or one that replaces what it was
+    /// before it lost its disk. Asking again gives the same id.
     pub(crate) async fn admit(&self, node: PeerNode) -> Reply<JoinAnswer> {
         let _one_at_a_time = self.changing.lock().await;
         let members = self.view.nodes();
@@ -74,23 +78,46 @@ impl Membership {
         if !leads(&self.raft).await {
             return Err(Declined::NotLeader);
         }
+        let announced = members.iter().find(|(_, known)| known.name == node.name);
+        let Some((_, known)) = announced else {
+            return Err(Declined::Refused(not_expected(&node)));
+        };
+        let (id, name, address) = (self.next_id(&members), &node.name, &node.address);
+        if let Some((id, known)) = announced.filter(|(_, known)| known.is_announced()) {
+            check_announced(known, &node)?;
+            tracing::info!(id, name, address, "an announced member joins as a learner");
+            self.set_node(*id, node).await?;
+            return Ok(JoinAnswer { cluster, id: *id });
+        }
         self.check_name_is_free(&node, &members).await?;
-        // A removed member is no longer in the membership, but its row stays in the registry.
-        let in_membership = members.last_key_value().map(|(id, _)| *id);
-        let in_registry = self.state.read(|db| db.last_member());
-        let id = in_membership.max(in_registry).map_or(1, |last| last + 1);
+        let old = known.address.as_str();
         tracing::info!(
             id,
-            name = node.name,
-            address = node.address,
-            "admitting a learner"
+            name,
+            address,
+            old,
+            "a member with an empty data path joins as a learner"
         );
+        self.add_learner(id, node).await?;
+        Ok(JoinAnswer { cluster, id })
+    }
+
+    /// An id that no member ever had. A removed member is no longer in the membership, but its row
+    /// stays in the registry.
+    pub(super) fn next_id(&self, members: &BTreeMap<MemberId, PeerNode>) -> MemberId {
+        let in_membership = members.last_key_value().map(|(id, _)| *id);
+        let in_registry = self.state.read(|db| db.last_member());
+        in_membership.max(in_registry).map_or(1, |last| last + 1)
+    }
+
+    pub(super) async fn add_learner(&self, id: MemberId, node: PeerNode) -> Reply<()> {
         let added = self.raft.add_learner(id, node, false);
-        match tokio::time::timeout(DEADLINE, added).await {
-            Ok(Ok(_)) => Ok(JoinAnswer { cluster, id }),
-            Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
-            Err(_) => Err(Declined::NotLeader),
-        }
+        settled(tokio::time::timeout(DEADLINE, added).await)
+    }
+
+    pub(super) async fn set_node(&self, id: MemberId, node: PeerNode) -> Reply<()> {
+        self.change(ChangeMembers::SetNodes([(id, node)].into()))
+            .await
     }
 
     /// A member that lost its disk is replaced by one of its name. If the old instance still
@@ -148,9 +175,22 @@ impl Membership {
 
     /// Makes a learner that has caught up a voter in place of these.
     async fn make_voter(&self, id: MemberId, replaced: &BTreeSet<MemberId>) -> Reply<()> {
-        let lag = self.lag(id).ok_or(Declined::NotLeader)?;
-        if lag > READY_LAG {
-            return Err(Declined::Refused(format!("{lag} entries behind")));
+        let lag = self.handover.lag(id).filter(|lag| *lag <= READY_LAG);
+        if lag.is_none() {
+            return Err(Declined::Refused("it has not caught up yet".into()));
+        }
+        let steps = match replaced.first() {
+            None => vec![None],
+            Some(_) => replaced.iter().copied().map(Some).collect(),
+        };
+        let seen = self.look_around(&self.view.nodes()).await;
+        for replaces in steps {
+            let step = Step::Promote {
+                learner: id,
+                replaces,
+            };
+            steps::check(&seen, step, true)
+                .map_err(|objection| Declined::Refused(objection.to_string()))?;
         }
         let mut voters = self.view.voters();
         voters.insert(id);
@@ -162,15 +202,6 @@ impl Membership {
             return Ok(());
         }
         self.change(ChangeMembers::RemoveNodes(gone)).await
-    }
-
-    /// How many entries a member misses; `None` if this member does not lead.
-    fn lag(&self, id: MemberId) -> Option<u64> {
-        let metrics = self.raft.metrics();
-        let metrics: &RaftMetrics = &metrics.borrow();
-        let matched = metrics.replication.as_ref()?.get(&id).copied().flatten();
-        let last = metrics.last_log_index.unwrap_or(0);
-        Some(last.saturating_sub(matched.map_or(0, |id| id.index)))
     }
 
     /// Safe although it replaces a node: the handshake names the recipient, so another member at
@@ -187,16 +218,55 @@ impl Membership {
             "a member has moved"
         );
         let node = PeerNode { address, ..moved };
-        self.change(ChangeMembers::SetNodes([(id, node)].into()))
-            .await
+        self.set_node(id, node).await
     }
 
-    async fn change(&self, change: ChangeMembers<MemberId, PeerNode>) -> Reply<()> {
+    pub(super) async fn change(&self, change: ChangeMembers<MemberId, PeerNode>) -> Reply<()> {
         let changed = self.raft.change_membership(change, false);
-        match tokio::time::timeout(DEADLINE, changed).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
-            Err(_) => Err(Declined::NotLeader),
-        }
+        settled(tokio::time::timeout(DEADLINE, changed).await)
     }
+
+    /// The same, but voters that are removed stay as learners.
+    pub(super) async fn change_keeping(
+        &self,
+        change: ChangeMembers<MemberId, PeerNode>,
+    ) -> Reply<()> {
+        let changed = self.raft.change_membership(change, true);
+        settled(tokio::time::timeout(DEADLINE, changed).await)
+    }
+}
+
+type Written = Result<ClientWriteResponse<TypeConfig>, RaftError<MemberId, WriteError>>;
+type WriteError = ClientWriteError<MemberId, PeerNode>;
+
+/// What openraft made of a change.
+fn settled(written: Result<Written, Elapsed>) -> Reply<()> {
+    match written {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_) => {
+            Err(Declined::NotLeader)
+        }
+        Ok(Err(error)) => Err(Declined::Refused(error.to_string())),
+    }
+}
+
+/// Nobody has agreed to it: one wrong line in a configuration must not make a voter.
+fn not_expected(node: &PeerNode) -> String {
+    let PeerNode { name, address, .. } = node;
+    format!(
+        "no member called {name} is expected: to let it join, run `raftlookupd cluster add {name} \
+         {address}` against a member of the cluster"
+    )
+}
+
+fn check_announced(announced: &PeerNode, node: &PeerNode) -> Reply<()> {
+    let PeerNode { name, address, .. } = node;
+    if announced.address == *address {
+        return Ok(());
+    }
+    Err(Declined::Refused(format!(
+        "{name} was announced at {}, and says that it is at {address}: correct its \
+         --peer-broadcast-address, or run `raftlookupd cluster add {name} {address}`",
+        announced.address
+    )))
 }

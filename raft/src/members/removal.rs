@@ -1,5 +1,5 @@
-//! Detects that this member was removed. A removed member receives no messages, so it polls the
-//! others.
+//! Detects that this member was removed. The leader says so once; a removed member that missed it
+//! receives no messages, so it polls the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,9 @@ use crate::peer::message::Hello;
 
 /// After this long without a leader this member may have been removed.
 const SUSPICIOUS: Duration = Duration::from_secs(5);
+
+/// Pause before a member that was told so checks whether it was removed.
+const TOLD: Duration = Duration::from_millis(100);
 
 /// Interval between checks.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,16 +33,25 @@ pub(crate) async fn watch_removal(
     failure: Failure,
 ) {
     let mut led = Instant::now();
+    let mut told = None::<Instant>;
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::select! {
+            () = contact.removal() => told = Some(Instant::now()),
+            () = tokio::time::sleep(INTERVAL) => {}
+        }
+        let was_told = told.is_some_and(|told| told.elapsed() < SUSPICIOUS);
+        if was_told {
+            // This member may be about to answer who asked for it, and the others to learn of it.
+            tokio::time::sleep(TOLD).await;
+        }
         // A learner keeps its last leader indefinitely, heard or not.
         if view.leads() {
             led = Instant::now();
         }
         led = led.max(contact.heard().unwrap_or(led));
-        if led.elapsed() > SUSPICIOUS && is_removed(&me, cluster, &view, &peers).await {
-            let reason = "this member was removed from the cluster, or replaced by one of its name";
-            failure.send_replace(Some(Ending::Member(reason.into())));
+        let suspicious = was_told || led.elapsed() > SUSPICIOUS;
+        if suspicious && is_removed(&me, cluster, &view, &peers).await {
+            failure.send_replace(Some(Ending::removed(&me.name)));
             return;
         }
     }

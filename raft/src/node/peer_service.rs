@@ -9,7 +9,7 @@ use openraft::raft::{
 };
 use raftlookupd_storage::registration::MemberId;
 
-use crate::cluster::leader_contact::LeaderContact;
+use crate::cluster::leader_contact::{Goodbye, LeaderContact};
 use crate::cluster::view::View;
 use crate::log::log_store::LogStore;
 use crate::log::plausibility::{Implausible, check_entries, check_snapshot, check_vote};
@@ -18,8 +18,8 @@ use crate::members::membership::Membership;
 use crate::peer::handshake::{Introduction, Me, Party, Place, Refusal, Sender};
 use crate::peer::lineage::{Known, Promises};
 use crate::peer::message::{
-    AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeadersWord, Promote, ReadIndex,
-    ReadPoint, Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
+    AppendAnswer, Declined, FormedCluster, Hello, HelloAnswer, LeaderLeaves, LeadersWord, Promote,
+    ReadIndex, ReadPoint, Reply, Request, Response, SnapshotAnswer, SubmitBatch, VoteAnswer,
 };
 use crate::peer::rate_limit::RateLimit;
 use crate::peer::server::Service;
@@ -188,9 +188,20 @@ impl PeerService {
                 Response::Following(running.read_authority.follows(following.leader))
             }
             Request::KeepAlive(_) => Response::KeepAlive(running.word()?),
-            Request::LeaderLeaves(_) => {
-                running.leader_contact.hear_goodbye(from);
+            Request::LeaderLeaves(LeaderLeaves { heir }) => {
+                let leader = from;
+                running
+                    .leader_contact
+                    .hear_goodbye(Goodbye { leader, heir });
                 Response::LeaderLeaves(())
+            }
+            Request::Change(change) => {
+                Response::Change(running.membership.change_for_operator(change).await?)
+            }
+            Request::Progress(_) => Response::Progress(running.membership.progress()?),
+            Request::Removed(_) => {
+                running.leader_contact.hear_removal();
+                Response::Removed(())
             }
             Request::Promote(promote) => {
                 Response::Promote(running.membership.promote(promote).await?)

@@ -1,7 +1,6 @@
 //! Runs a member that has loaded: starts what writes, reads and watches, and stops it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use raftlookupd_storage::log_table::LogTable;
 use raftlookupd_storage::store::Store;
@@ -17,6 +16,8 @@ use crate::error::Result;
 use crate::failure::{Ending, Failure};
 use crate::log::compaction::{Compaction, watch_store};
 use crate::log::registry_state::RegistryState;
+use crate::members::change_link::ChangeLink;
+use crate::members::handover::Handover;
 use crate::members::listed::report_difference;
 use crate::members::membership::Membership;
 use crate::members::placement::Placement;
@@ -28,7 +29,7 @@ use crate::node::runtime::blocking;
 use crate::node::standing::{self, keep_speakers, watch_standing};
 use crate::owner::SharedOwner;
 use crate::peer::client::PeerClient;
-use crate::peer::message::{LeaderLeaves, Promote};
+use crate::peer::message::Promote;
 use crate::peer::speakers::Speakers;
 use crate::read::authority::ReadAuthority;
 use crate::read::barrier::Barrier;
@@ -45,9 +46,6 @@ use crate::write::leader_link::LeaderLink;
 use crate::write::proposer::Proposer;
 use crate::write::space::DiskSpace;
 
-/// How long a stopping leader waits for the others to take note.
-const GOODBYE: Duration = Duration::from_millis(200);
-
 /// A member that takes part in its cluster.
 pub(crate) struct Node {
     pub(crate) name: String,
@@ -62,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) clock: Arc<ClusterClock>,
     pub(crate) failure: Failure,
     pub(crate) log: LogTable,
+    pub(crate) changes: ChangeLink,
+    handover: Arc<Handover>,
     speakers: Arc<Speakers>,
     /// Whether the registry's tables were damaged at the start.
     pub(crate) rebuilt: bool,
@@ -77,6 +77,7 @@ struct Parts {
     barrier: Arc<Barrier>,
     authority: ReadAuthority,
     membership: Arc<Membership>,
+    handover: Arc<Handover>,
     clock: Arc<ClusterClock>,
     leader_contact: Arc<LeaderContact>,
     keep_alives: Arc<KeepAlives>,
@@ -102,6 +103,11 @@ impl Node {
             parts.failure.clone(),
             base.stop.clone(),
         ));
+        let changes = ChangeLink {
+            view: loaded.view.clone(),
+            membership: parts.membership,
+            peers: base.peers.clone(),
+        };
         Ok(Node {
             name: base.hello.name,
             own: loaded.own,
@@ -115,6 +121,8 @@ impl Node {
             clock: parts.clock,
             failure: parts.failure,
             log: base.store.log(),
+            changes,
+            handover: parts.handover,
             speakers: base.speakers,
             rebuilt: loaded.rebuilt,
             space: base.space,
@@ -126,8 +134,8 @@ impl Node {
     /// Announces to the others that this member stops, if it leads; stops, and closes the store.
     pub(crate) async fn stop(&self) {
         self.batcher.close();
-        if self.view.leads() {
-            self.say_goodbye().await;
+        if self.view.leads() && !self.view.other_voters().is_empty() {
+            self.leave().await;
         }
         self.stop.cancel();
         if let Err(error) = self.raft.shutdown().await {
@@ -150,23 +158,13 @@ impl Node {
         }
     }
 
-    async fn say_goodbye(&self) {
-        // Nothing that the others receive from now on should renew the lease.
+    async fn leave(&self) {
+        let Err(stayed) = self.handover.hand_over(None).await else {
+            return;
+        };
+        tracing::info!(%stayed, "leadership could not be handed over");
         self.raft.runtime_config().heartbeat(false);
-        let mut goodbyes = JoinSet::new();
-        for (id, node) in self.view.nodes() {
-            if id == self.own.id {
-                continue;
-            }
-            let peers = self.peers.clone();
-            goodbyes.spawn(async move {
-                let noted = peers.call(id, &node, LeaderLeaves, GOODBYE).await;
-                if let Err(error) = noted {
-                    tracing::debug!(peer = node.name, %error, "the goodbye was not acknowledged");
-                }
-            });
-        }
-        goodbyes.join_all().await;
+        self.handover.say_goodbye(None).await;
     }
 }
 
@@ -204,18 +202,20 @@ impl Parts {
             failure: failure.clone(),
             space: space.clone(),
         };
-        let membership = Membership::new(
-            hello.clone(),
-            loaded.own.cluster,
-            loaded.raft.clone(),
-            view.clone(),
-            peers.clone(),
-            state.clone(),
-            proposer.clone(),
-        );
+        let handover = Arc::new(Handover {
+            raft: loaded.raft.clone(),
+            view: view.clone(),
+            peers: peers.clone(),
+            proposer: proposer.clone(),
+            facts: loaded.log.facts(),
+            lease: settings.election_timeout.end,
+        });
+        let (cluster, state) = (loaded.own.cluster, state.clone());
+        let membership = Membership::new(hello.clone(), cluster, state, handover.clone());
         Parts {
             batcher: Batcher::start(batcher, tasks),
             membership: Arc::new(membership),
+            handover,
             leader_contact: Arc::default(),
             keep_alives: Arc::default(),
             proposer,

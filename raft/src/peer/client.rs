@@ -37,6 +37,9 @@ pub(crate) enum CallError {
         /// Why.
         refusal: Refusal,
     },
+    /// The peer was announced, and has yet to join. Nothing was sent.
+    #[error("it has not joined yet")]
+    NotJoined,
     /// The peer said why it does not answer; the call had no effect.
     #[error("{0}")]
     Declined(Declined),
@@ -101,6 +104,9 @@ impl PeerClient {
         request: Q,
         deadline: Duration,
     ) -> Result<Q::Answer, CallError> {
+        if node.is_announced() {
+            return Err(CallError::NotJoined);
+        }
         let deadline = tokio::time::Instant::now() + deadline;
         let answer = async {
             let frame = to_frame(&request.into_request(), Q::CLASS.longest_frame());

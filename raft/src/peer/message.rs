@@ -13,6 +13,7 @@ use raftlookupd_storage::registration::{MemberId, UnixMillis};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+use crate::change::{Changed, MembershipChange, Progress};
 use crate::types::{LeaderId, PeerNode, TypeConfig};
 
 /// The two kinds of connections between members. Long messages have connections of their own,
@@ -107,6 +108,12 @@ calls! {
     Join(Join) -> JoinAnswer, Small;
     /// A member asks for its place among the voters.
     Promote(Promote) -> (), Small;
+    /// An operator's change, for the leader to make.
+    Change(MembershipChange) -> Changed, Small;
+    /// How far is everybody?
+    Progress(AskProgress) -> Vec<Progress>, Small;
+    /// The leader has removed the receiver.
+    Removed(Removed) -> (), Small;
 }
 
 /// The answer to an AppendEntries.
@@ -142,6 +149,9 @@ pub(crate) enum Declined {
     /// Its disk is almost full.
     #[error("its disk is almost full")]
     DiskFull,
+    /// The request is about a member that the cluster does not have.
+    #[error("{0}")]
+    UnknownMember(String),
 }
 
 /// The answer, or why there is none.
@@ -190,10 +200,12 @@ pub(crate) struct LeadersWord {
     pub(crate) without_quorum: Duration,
 }
 
-/// The sender leads and is stopping; its followers should stand for election when its lease is
-/// over.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct LeaderLeaves;
+/// The sender leads and is about to give that up; its followers should stand for election.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeaderLeaves {
+    /// Stands first: it has all that the leader has.
+    pub(crate) heir: Option<MemberId>,
+}
 
 /// Who is there, and does it belong to a cluster already?
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -255,3 +267,11 @@ pub(crate) struct Promote {
     /// `host:port` of its peer interface.
     pub(crate) address: String,
 }
+
+/// How far is every member, as the leader sees it?
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct AskProgress;
+
+/// The leader has removed the receiver, which may ask the others whether that is so.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Removed;

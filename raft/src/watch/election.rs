@@ -5,8 +5,9 @@
 //! process is gone (its port refuses connections), the second wait is not needed: followers stand for
 //! election as soon as the lease is over, one after the other so that they do not split the vote.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
 
@@ -21,6 +22,9 @@ const AFTER_LEASE: Duration = Duration::from_millis(30);
 
 /// Time from one follower to the next.
 const STAGGER: Duration = Duration::from_millis(120);
+
+/// Of so many voters, the leader and one other are a majority.
+const FEW: usize = 3;
 
 /// The timing of Raft.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +46,7 @@ pub(crate) async fn watch_leader(
 ) {
     loop {
         let said_goodbye = tokio::select! {
-            leader = contact.goodbye() => Some(leader),
+            goodbye = contact.goodbye() => Some(goodbye),
             () = tokio::time::sleep(timing.heartbeat) => None,
         };
         let Some((leader, node)) = view.other_leader() else {
@@ -51,14 +55,23 @@ pub(crate) async fn watch_leader(
         let Some(heard) = contact.heard() else {
             continue;
         };
-        let gone = said_goodbye == Some(leader)
+        let gone = said_goodbye.is_some_and(|goodbye| goodbye.leader == leader)
             || (heard.elapsed() > 2 * timing.heartbeat
                 && is_gone(&node, &me, &peers, timing.heartbeat).await);
-        let Some(rank) = rank(&view, leader).filter(|_| gone) else {
+        let goodbye = said_goodbye.filter(|goodbye| goodbye.leader == leader);
+        let heir = goodbye.and_then(|goodbye| goodbye.heir);
+        let Some(rank) = rank(&view.voters(), leader, heir, view.me()).filter(|_| gone) else {
             continue;
         };
-        let stand_at = heard + timing.lease + AFTER_LEASE + STAGGER * rank;
-        tokio::time::sleep_until(stand_at.into()).await;
+        // A leader that leaves votes for its heir at once, which is enough if there are three.
+        let stand_at = match heir == Some(view.me()) && view.voters().len() <= FEW {
+            true => Instant::now(),
+            false => heard + timing.lease + AFTER_LEASE + STAGGER * rank,
+        };
+        tokio::select! {
+            () = view.another_leader(Some(leader)) => continue,
+            () = tokio::time::sleep_until(stand_at.into()) => {}
+        }
         let still = view.leader() == Some(leader);
         // A leader that was heard in the meantime is alive after all.
         if still
@@ -88,12 +101,35 @@ async fn is_gone(node: &PeerNode, me: &Hello, peers: &PeerClient, deadline: Dura
     matches!(answer, Err(CallError::Refused))
 }
 
-/// This member's place among the followers that vote.
-fn rank(view: &View, leader: MemberId) -> Option<u32> {
-    let voters = view.voters().into_iter();
-    let followers = voters.filter(|voter| *voter != leader);
+/// A member's place among the followers that vote: the heir is the first.
+fn rank(
+    voters: &BTreeSet<MemberId>,
+    leader: MemberId,
+    heir: Option<MemberId>,
+    me: MemberId,
+) -> Option<u32> {
+    let heir = heir.filter(|heir| voters.contains(heir));
+    let others = voters.iter().copied();
+    let others = others.filter(|voter| *voter != leader && Some(*voter) != heir);
+    let order = heir.into_iter().chain(others);
     (0..)
-        .zip(followers)
-        .find(|(_, voter)| *voter == view.me())
+        .zip(order)
+        .find(|(_, voter)| *voter == me)
         .map(|(rank, _)| rank)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heir_stands_first() {
+        let ranks = |heir| {
+            let voters = BTreeSet::from([1, 2, 3, 4]);
+            [1, 2, 3, 4, 5].map(|me| rank(&voters, 2, heir, me))
+        };
+        assert_eq!(ranks(None), [Some(0), None, Some(1), Some(2), None]);
+        assert_eq!(ranks(Some(3)), [Some(1), None, Some(0), Some(2), None]);
+        assert_eq!(ranks(Some(9)), ranks(None));
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use raftlookupd_storage::event::{BatchResult, Event, MemberBatch, Refusal};
 use raftlookupd_storage::registration::MemberId;
+use raftlookupd_storage::registration_db::RegistrationDb;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
@@ -40,6 +41,9 @@ const FENCE: u64 = 1;
 
 /// Deadline for one attempt to learn the cluster's time and state.
 const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// How long it may take until the registry here shows that this member was removed.
+const REMOVAL: Duration = Duration::from_secs(2);
 
 /// What the batcher works with.
 pub(crate) struct Parts {
@@ -160,7 +164,7 @@ impl Batcher {
             };
             match result {
                 BatchResult::Applied { refused } => self.settle(parts, flight, &refused),
-                BatchResult::Superseded => return !self.superseded(parts),
+                BatchResult::Superseded => return !self.superseded(parts).await,
             }
         }
     }
@@ -188,17 +192,32 @@ impl Batcher {
         };
         match self.deliver(parts, &batch).await {
             Some(BatchResult::Applied { .. }) => true,
-            Some(BatchResult::Superseded) => self.superseded(parts),
+            Some(BatchResult::Superseded) => self.superseded(parts).await,
             None => false,
         }
     }
 
     /// Ends the member: another process speaks for it, or it was removed.
-    fn superseded(&self, parts: &Parts) -> bool {
+    async fn superseded(&self, parts: &Parts) -> bool {
         self.close();
-        let reason = "this member was removed from the cluster, \
-                      or another process runs on a copy of its data";
-        let ending = Ending::Member(reason.into());
+        // What the leader has applied may not be applied here yet.
+        let removed = async {
+            let row = |db: &RegistrationDb| db.member(parts.member).is_some_and(|row| row.removed);
+            while !parts.state.read(row) {
+                tokio::time::sleep(RETRY).await;
+            }
+        };
+        let ending = match tokio::time::timeout(REMOVAL, removed).await {
+            Ok(()) => {
+                let node = parts.view.node(parts.member);
+                Ending::removed(&node.unwrap_or_default().name)
+            }
+            Err(_) => {
+                let reason = "this member was removed from the cluster, \
+                              or another process runs on a copy of its data";
+                Ending::Member(reason.into())
+            }
+        };
         parts.failure.send_replace(Some(ending));
         false
     }

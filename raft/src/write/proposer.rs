@@ -5,6 +5,7 @@
 //! entry. The batches that arrive while an entry is in flight form the next one.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub(crate) struct Proposer {
     raft: Raft,
     waiting: Mutex<Waiting>,
     arrived: Notify,
+    held: AtomicBool,
 }
 
 impl Proposer {
@@ -48,6 +50,7 @@ impl Proposer {
             raft,
             waiting: Mutex::default(),
             arrived: Notify::new(),
+            held: AtomicBool::new(false),
         });
         tasks.spawn(proposer.clone().run());
         proposer
@@ -73,9 +76,19 @@ impl Proposer {
         answer.await.unwrap_or(Err(Declined::NotLeader))
     }
 
+    /// Declines all batches while another member is about to lead; their members repeat them there.
+    pub(crate) fn hold(&self, hold: bool) {
+        self.held.store(hold, Ordering::Release);
+        self.arrived.notify_one();
+    }
+
     async fn run(self: Arc<Self>) {
         let mut doubtful = false;
         loop {
+            if self.held.load(Ordering::Acquire) {
+                self.turn_away().await;
+                continue;
+            }
             if doubtful && !leads(&self.raft).await {
                 self.turn_away().await;
                 continue;

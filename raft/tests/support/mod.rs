@@ -13,7 +13,7 @@ use raftlookupd_raft::owner::{Owner, Room, SharedOwner};
 use raftlookupd_raft::storage::event::{Event, Refusal};
 use raftlookupd_raft::storage::registration::{MemberId, UnixMillis};
 use raftlookupd_raft::storage::registration_db::{Note, RegistrationDb};
-use raftlookupd_raft::{Config, Error, Forming, Registry};
+use raftlookupd_raft::{Changed, Config, Error, Forming, MembershipChange, Registry};
 use tempfile::TempDir;
 use tokio::sync::Notify;
 
@@ -147,8 +147,8 @@ pub struct Place {
     pub wall_clock: u64,
     pub snapshot_count: u64,
     pub sessions: Arc<Mutex<Sessions>>,
+    pub address: String,
     folder: TempDir,
-    address: String,
     forming: Forming,
 }
 
@@ -159,8 +159,8 @@ impl Place {
             wall_clock: NOON,
             snapshot_count: 5_000,
             sessions: Arc::default(),
-            folder: tempfile::tempdir().unwrap(),
             address,
+            folder: tempfile::tempdir().unwrap(),
             forming,
         }
     }
@@ -284,5 +284,27 @@ impl Held {
         });
         is_held.recv().unwrap();
         Held { _release: release }
+    }
+}
+
+/// A further member of the cluster that these places form, with the listener that holds its port.
+pub fn newcomer(name: &str, places: &[&Place]) -> (Place, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut members: BTreeMap<String, String> = places
+        .iter()
+        .map(|place| (place.name.clone(), place.address.clone()))
+        .collect();
+    members.insert(name.into(), address(&listener));
+    let forming = Forming::Initial(members);
+    (Place::new(name, address(&listener), forming), listener)
+}
+
+/// Repeats a change of the membership until there is a quorum for it.
+pub async fn change(at: &Registry, change: MembershipChange) -> Result<Changed, Error> {
+    loop {
+        match at.change_membership(change.clone(), DEADLINE).await {
+            Err(Error::NoQuorum) => {}
+            changed => return changed,
+        }
     }
 }

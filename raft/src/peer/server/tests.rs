@@ -181,7 +181,9 @@ async fn one_connection_of_each_class_serves_call_after_call() {
     }
     assert_eq!(world.dialled(), 2);
     assert!(client.contacts()[&2].answered.is_some());
-    let declined = call(&client, LeaderLeaves).await.unwrap_err();
+    let declined = call(&client, LeaderLeaves { heir: None })
+        .await
+        .unwrap_err();
     assert!(matches!(declined, CallError::Declined(Declined::NotLeader)));
     let wrong = call(&client, KeepAlive).await.unwrap_err();
     assert!(matches!(wrong, CallError::Lost(_)), "{wrong}");
