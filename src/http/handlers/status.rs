@@ -53,6 +53,7 @@ struct Member {
     name: String,
     peer_address: String,
     voter: bool,
+    joined: bool,
     last_contact_ms: Option<u64>,
 }
 
@@ -114,6 +115,7 @@ impl From<MemberStatus> for Member {
             name: member.name,
             peer_address: member.peer_address,
             voter: member.voter,
+            joined: member.joined,
             last_contact_ms: member.last_contact.map(|ago| ago.as_millis() as u64),
         }
     }
