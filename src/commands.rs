@@ -4,10 +4,13 @@
 //! that is not a command is refused: nobody who types `raftlookupd status` wants a new server that
 //! listens on every interface.
 //!
+//! - [`cluster`] shows and changes who belongs to a cluster.
 //! - [`dev`] runs a whole cluster on one machine, each member in a process of its own.
 //! - [`migrate`] has `import` and `diff`: from running nsqlookupds to a cluster.
 
+mod address;
 mod clap_text;
+pub mod cluster;
 pub mod dev;
 pub mod migrate;
 
@@ -18,13 +21,15 @@ use crate::suggestion::closest;
 pub use clap_text::Request;
 
 /// The words that are commands.
-const COMMANDS: [&str; 5] = ["dev", "import", "diff", "help", "version"];
+const COMMANDS: [&str; 6] = ["cluster", "dev", "import", "diff", "help", "version"];
 
 /// What the command line chooses. The words are those that the command reads itself.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Chosen {
     /// Run a member; these are its flags.
     Member(Vec<OsString>),
+    /// `cluster`: a verb and its flags.
+    Cluster(Vec<OsString>),
     /// `dev`, and its flags.
     Dev(Vec<OsString>),
     /// `import` or `diff`, that word included.
@@ -51,6 +56,7 @@ pub fn choose(words: impl IntoIterator<Item = OsString>) -> Result<Chosen> {
     match first.as_str() {
         "import" | "diff" => Ok(Chosen::Migrate(words)),
         "dev" => Ok(Chosen::Dev(words.split_off(1))),
+        "cluster" => Ok(Chosen::Cluster(words.split_off(1))),
         "help" => help(words.get(1)),
         "version" => Ok(Chosen::Version),
         _ => Err(unknown(&first)),
@@ -66,6 +72,7 @@ fn help(command: Option<&OsString>) -> Result<Chosen> {
     match command.to_string_lossy().as_ref() {
         "import" | "diff" => Ok(Chosen::Migrate(vec![command.clone(), flag])),
         "dev" => Ok(Chosen::Dev(vec![flag])),
+        "cluster" => Ok(Chosen::Cluster(vec![flag])),
         "help" | "version" => Ok(Chosen::Help),
         other if other.starts_with('-') => Ok(Chosen::Help),
         other => Err(unknown(other)),
@@ -94,6 +101,8 @@ mod tests {
         let words = |line: &str| line.split_whitespace().map(OsString::from).collect();
         for (line, chosen) in [
             ("dev", Chosen::Dev(words(""))),
+            ("cluster members", Chosen::Cluster(words("members"))),
+            ("help cluster", Chosen::Cluster(words("--help"))),
             ("dev --nodes 5", Chosen::Dev(words("--nodes 5"))),
             ("help dev", Chosen::Dev(words("--help"))),
             (
@@ -115,7 +124,7 @@ mod tests {
 
     #[test]
     fn other_words_are_refused() {
-        let all = "the commands are dev, import, diff, help, version";
+        let all = "the commands are cluster, dev, import, diff, help, version";
         for (line, word, hint) in [
             ("status", "status", all),
             ("join", "join", all),

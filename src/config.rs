@@ -21,6 +21,7 @@ use std::ffi::OsString;
 
 pub(crate) use addresses::{check_host_port, split_host_port};
 pub use initial_cluster::InitialCluster;
+pub(crate) use initial_cluster::parse_name;
 pub use settings::Config;
 pub use usage::usage;
 

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use raftlookupd_raft as raft;
 
+use crate::commands::cluster::Failed;
+
 /// The error of this crate. Its text is one line, in nsqlookupd's words where it has any.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -75,6 +77,9 @@ pub enum Error {
     /// An nsqlookupd or member did not answer `raftlookupd import` or `diff` as it should.
     #[error("{0}")]
     Lookupd(String),
+    /// A `raftlookupd cluster` command did not do what it was told.
+    #[error(transparent)]
+    Cluster(#[from] Failed),
     /// `raftlookupd diff` could not determine whether something differs.
     #[error(transparent)]
     NotCompared(Box<Error>),
@@ -100,6 +105,7 @@ impl Error {
             | Error::UnknownCommand(_)
             | Error::Setting { .. }
             | Error::NotCompared(_) => 2,
+            Error::Cluster(failed) => failed.kind.exit_code(),
             Error::Start(error) | Error::Failed(error) => match error {
                 raft::Error::Storage(_) | raft::Error::StorageFailed(_) => 74,
                 raft::Error::Removed(_) => 77,

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use raftlookupd::commands::migrate::Ended;
-use raftlookupd::commands::{Chosen, Request, choose, dev, migrate};
+use raftlookupd::commands::{Chosen, Request, choose, cluster, dev, migrate};
 use raftlookupd::config::{self, Config, Invocation};
 use raftlookupd::error::{Error, Result};
 use raftlookupd::logging::{Log, LogSettings};
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Ok(Chosen::Member(words)) => return member(words),
         Ok(Chosen::Dev(words)) => dev::read(words).and_then(|request| run(request, dev::run)),
         Ok(Chosen::Migrate(words)) => return migration(words),
+        Ok(Chosen::Cluster(words)) => {
+            cluster::read(words).and_then(|request| run(request, cluster_command))
+        }
         Ok(Chosen::Help) => {
             print(&mut std::io::stdout(), &config::usage());
             Ok(())
@@ -62,6 +65,10 @@ fn member(words: Vec<OsString>) -> ExitCode {
 async fn run_member(config: Config, log: Log) -> Result<()> {
     let stop = signals::stop_when_told(config.stop_on_stdin_eof)?;
     raftlookupd::run(config, log, stop).await
+}
+
+async fn cluster_command(command: cluster::Cluster) -> Result<()> {
+    Ok(cluster::run(command).await?)
 }
 
 fn migration(words: Vec<OsString>) -> ExitCode {
@@ -124,7 +131,7 @@ fn failed(fatal: impl FnOnce(&str), error: &Error) -> ExitCode {
         Error::Usage(_) | Error::Setting { .. } => {
             print(&mut stderr, &format!("{error}\n(see --help)"))
         }
-        Error::Lookupd(_) | Error::NotCompared(_) => {
+        Error::Lookupd(_) | Error::NotCompared(_) | Error::Cluster(_) => {
             print(&mut stderr, &format!("raftlookupd: {error}"));
         }
         error => fatal(&error.to_string()),

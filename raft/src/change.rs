@@ -1,5 +1,7 @@
 //! Names what operators may change about the membership, and what they are answered.
 
+use std::time::Duration;
+
 use raftlookupd_storage::registration::MemberId;
 use serde::{Deserialize, Serialize};
 
@@ -43,4 +45,6 @@ pub struct Progress {
     pub id: MemberId,
     /// How many entries of the log it misses; `None` if it has never been reached.
     pub lag: Option<u64>,
+    /// Time since the leader last sent it something that it accepted.
+    pub heard: Option<Duration>,
 }

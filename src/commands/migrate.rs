@@ -11,7 +11,6 @@
 //! - Everything is read before anything is written.
 //! - Names from the network are validated before they are used or printed.
 
-mod address;
 mod args;
 mod diff;
 mod difference;

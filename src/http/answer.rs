@@ -150,7 +150,11 @@ impl From<HttpError> for Answer {
             *answer.0.status_mut() = status;
             return answer;
         }
-        let body = serde_json::json!({ "message": message }).to_string();
+        let body = match error.reason() {
+            None => serde_json::json!({ "message": message }),
+            Some(reason) => serde_json::json!({ "message": message, "reason": reason }),
+        };
+        let body = body.to_string();
         let answer = Answer::nsq(status, Body::from(body)).with(header::CONTENT_TYPE, JSON);
         match error {
             HttpError::MethodNotAllowed(allow) => {

@@ -4,7 +4,7 @@ use raftlookupd_raft::Error;
 use raftlookupd_raft::storage::event::Refusal;
 
 /// An answer that is an error: `{"message":"..."}`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum HttpError {
     /// Not readable: a bad percent escape, a `;` in the query, a body that breaks off.
     InvalidRequest,
@@ -36,6 +36,10 @@ pub(crate) enum HttpError {
     NoQuorum,
     /// The disk is almost full; nothing was changed.
     DiskFull,
+    /// The cluster has no such member; why it looked for one.
+    UnknownMember(String),
+    /// A change of the membership that would do harm; what would help.
+    ChangeRefused(String),
     /// The deadline passed after submission: the change may still be committed.
     OutcomeUnknown,
     /// Too many long answers are being built or sent.
@@ -65,8 +69,16 @@ pub(crate) enum ProfileError {
 }
 
 impl HttpError {
+    /// Why it is so, for people, if there is more to say than the message does.
+    pub(crate) fn reason(&self) -> Option<&str> {
+        match self {
+            HttpError::UnknownMember(reason) | HttpError::ChangeRefused(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
     /// Status and message.
-    pub(crate) fn status_and_message(self) -> (u16, String) {
+    pub(crate) fn status_and_message(&self) -> (u16, String) {
         match self {
             HttpError::InvalidRequest => (400, "INVALID_REQUEST".into()),
             HttpError::MissingArg(name) => (400, format!("MISSING_ARG_{name}")),
@@ -74,6 +86,8 @@ impl HttpError {
             HttpError::TopicNotFound => (404, "TOPIC_NOT_FOUND".into()),
             HttpError::ChannelNotFound => (404, "CHANNEL_NOT_FOUND".into()),
             HttpError::NotFound => (404, "NOT_FOUND".into()),
+            HttpError::UnknownMember(_) => (404, "MEMBER_NOT_FOUND".into()),
+            HttpError::ChangeRefused(_) => (409, "CHANGE_REFUSED".into()),
             HttpError::MethodNotAllowed(_) => (405, "METHOD_NOT_ALLOWED".into()),
             HttpError::InvalidValue => (400, "INVALID_VALUE".into()),
             HttpError::ValueSize => (413, "INVALID_VALUE".into()),
@@ -130,10 +144,13 @@ impl From<Error> for HttpError {
             Error::NoQuorum | Error::QueueFull => HttpError::NoQuorum,
             Error::DiskFull => HttpError::DiskFull,
             Error::OutcomeUnknown => HttpError::OutcomeUnknown,
+            Error::UnknownMember(reason) => HttpError::UnknownMember(reason),
+            Error::ChangeRefused(reason) => HttpError::ChangeRefused(reason),
             Error::Refused(Refusal::NotAttached | Refusal::Releasing)
             | Error::Storage(_)
             | Error::StorageFailed(_)
             | Error::Membership(_)
+            | Error::Removed(_)
             | Error::Fatal(_) => HttpError::Internal,
         }
     }

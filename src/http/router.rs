@@ -17,7 +17,7 @@ use crate::http::answer::Answer;
 use crate::http::arguments::unescape_path;
 use crate::http::context::Shared;
 use crate::http::error::HttpError;
-use crate::http::handlers::{changes, lists, log_level, lookup, pprof, status};
+use crate::http::handlers::{changes, cluster, lists, log_level, lookup, pprof, status};
 
 /// Values of `Allow`.
 const GET: &str = "GET, OPTIONS";
@@ -58,6 +58,10 @@ pub(super) fn router(context: Shared) -> (Router, Arc<Paths>) {
         .get("/debug/pprof/heap", pprof::heap)
         // nsqlookupd does not have these.
         .get("/cluster/status", status::cluster_status)
+        .get("/cluster/members", cluster::members)
+        .post("/cluster/add", cluster::add)
+        .post("/cluster/remove", cluster::remove)
+        .post("/cluster/transfer-leader", cluster::transfer_leader)
         .get("/metrics", status::metrics)
         .get_put("/config/log_level", log_level::show, log_level::change);
     let (router, paths) = (router.with_state(context), Arc::new(paths));

@@ -83,7 +83,7 @@ impl Reply {
 }
 
 /// The endpoints that read, and those that write.
-const READS: [&str; 13] = [
+const READS: [&str; 14] = [
     "/ping",
     "/info",
     "/lookup",
@@ -96,14 +96,18 @@ const READS: [&str; 13] = [
     "/debug/pprof/profile",
     "/debug/pprof/heap",
     "/cluster/status",
+    "/cluster/members",
     "/metrics",
 ];
-const WRITES: [&str; 5] = [
+const WRITES: [&str; 8] = [
     "/topic/create",
     "/topic/delete",
     "/topic/tombstone",
     "/channel/create",
     "/channel/delete",
+    "/cluster/add",
+    "/cluster/remove",
+    "/cluster/transfer-leader",
 ];
 
 #[tokio::test(start_paused = true)]
@@ -182,6 +186,39 @@ async fn requests_reach_their_handlers() {
         ),
         ("POST", "/channel/delete?topic=a&channel=b", 503, loading),
         ("GET", "/cluster/status", 503, loading),
+        ("GET", "/cluster/members", 503, loading),
+        (
+            "POST",
+            "/cluster/add?name=d&address=host:4162",
+            503,
+            loading,
+        ),
+        (
+            "POST",
+            "/cluster/add?name=d",
+            400,
+            r#"{"message":"MISSING_ARG_ADDRESS"}"#,
+        ),
+        (
+            "POST",
+            "/cluster/add?name=d&address=host",
+            400,
+            r#"{"message":"INVALID_ARG_ADDRESS"}"#,
+        ),
+        (
+            "POST",
+            "/cluster/add?name=d,e&address=host:1",
+            400,
+            r#"{"message":"INVALID_ARG_NAME"}"#,
+        ),
+        ("POST", "/cluster/remove?name=d&force", 503, loading),
+        (
+            "POST",
+            "/cluster/remove?name=d&force=maybe",
+            400,
+            r#"{"message":"INVALID_ARG_FORCE"}"#,
+        ),
+        ("POST", "/cluster/transfer-leader", 503, loading),
         ("GET", "/config/log_level", 200, "5"),
         (
             "GET",

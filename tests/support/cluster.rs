@@ -8,7 +8,7 @@ use super::wait_for;
 pub struct Cluster {
     pub members: Vec<Member>,
     // Dropped last: the members write there.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
@@ -30,10 +30,7 @@ impl Cluster {
             .iter()
             .map(|name| Member::new(name, folder.path()))
             .collect();
-        let list: Vec<String> = members
-            .iter()
-            .map(|member| format!("{}=127.0.0.1:{}", member.name, member.peer))
-            .collect();
+        let list: Vec<String> = members.iter().map(Member::listed).collect();
         for member in &mut members {
             member.args = args.iter().map(ToString::to_string).collect();
             member
@@ -42,8 +39,18 @@ impl Cluster {
         }
         Cluster {
             members,
-            _folder: folder,
+            folder,
         }
+    }
+
+    /// A further member, not started and not announced; its list names the others, too.
+    pub fn newcomer(&self, name: &str) -> Member {
+        let mut newcomer = Member::new(name, self.folder.path());
+        let others = self.members.iter();
+        let list: Vec<String> = others.chain([&newcomer]).map(Member::listed).collect();
+        let list = format!("--initial-cluster={}", list.join(","));
+        newcomer.args.push(list);
+        newcomer
     }
 
     pub fn wait_ready(&self) {

@@ -39,6 +39,11 @@ impl Member {
         }
     }
 
+    /// As `--initial-cluster` lists it.
+    pub fn listed(&self) -> String {
+        format!("{}=127.0.0.1:{}", self.name, self.peer)
+    }
+
     /// The command line, without the program.
     pub fn flags(&self) -> Vec<String> {
         let mut flags = vec![

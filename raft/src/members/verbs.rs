@@ -1,6 +1,7 @@
 //! Makes the changes that operators ask for; at the leader.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use openraft::ChangeMembers;
 use raftlookupd_storage::event::Event;
@@ -41,6 +42,13 @@ impl Membership {
             lag: match id == self.view.me() {
                 true => Some(0),
                 false => self.handover.lag(id),
+            },
+            heard: match id == self.view.me() {
+                true => Some(Duration::ZERO),
+                false => {
+                    let heard = self.view.contact().last_accepted(id);
+                    heard.map(|at| at.elapsed())
+                }
             },
         });
         Ok(progress.collect())

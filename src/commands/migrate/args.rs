@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use super::address::Address;
+use crate::commands::address::Address;
 use crate::commands::clap_text::{Request, parse};
 use crate::error::{Error, Result};
 

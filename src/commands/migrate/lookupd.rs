@@ -8,7 +8,7 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::address::Address;
+use crate::commands::address::Address;
 use crate::durations::format_duration;
 use crate::error::{Error, Result};
 

@@ -1,10 +1,10 @@
 //! Reads the two sides of a migration, ready to be compared.
 
-use super::address::Address;
 use super::args::Registries;
 use super::fetch;
 use super::inventory::Inventory;
 use super::lookupd::Lookupd;
+use crate::commands::address::Address;
 use crate::error::{Error, Result};
 
 /// Where a member listens by default.

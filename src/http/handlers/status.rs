@@ -58,6 +58,7 @@ struct Member {
     name: String,
     peer_address: String,
     voter: bool,
+    joined: bool,
     last_contact_ms: Option<u64>,
 }
 
@@ -129,6 +130,7 @@ impl From<MemberStatus> for Member {
             name: member.name,
             peer_address: member.peer_address,
             voter: member.voter,
+            joined: member.joined,
             last_contact_ms: member.last_contact.map(|ago| ago.as_millis() as u64),
         }
     }

@@ -8,7 +8,7 @@ use crate::config::check_host_port;
 
 /// `http://host:port`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Address {
+pub(in crate::commands) struct Address {
     shown: String,
     url: Url,
 }
@@ -18,7 +18,7 @@ impl Address {
     ///
     /// # Errors
     /// What would be right.
-    pub(super) fn parse(text: &str) -> Result<Address, String> {
+    pub(in crate::commands) fn parse(text: &str) -> Result<Address, String> {
         let right = || "must be http://host:port".to_string();
         if text.starts_with("https://") {
             return Err("https is not supported, must be http://host:port".into());
@@ -37,7 +37,7 @@ impl Address {
     }
 
     /// The URL of a request, with its arguments escaped.
-    pub(super) fn url(&self, path: &str, arguments: &[(&str, &str)]) -> Url {
+    pub(in crate::commands) fn url(&self, path: &str, arguments: &[(&str, &str)]) -> Url {
         let mut url = self.url.clone();
         url.set_path(path);
         if !arguments.is_empty() {
@@ -47,7 +47,7 @@ impl Address {
     }
 
     /// Whether both are the same address, as far as their texts show.
-    pub(super) fn is_same_as(&self, other: &Address) -> bool {
+    pub(in crate::commands) fn is_same_as(&self, other: &Address) -> bool {
         self.url == other.url
     }
 }
