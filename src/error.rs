@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use raftlookupd_raft as raft;
 
-use crate::commands::cluster::Failed;
+use crate::outcome::Failed;
 
 /// The error of this crate. Its text is one line, in nsqlookupd's words where it has any.
 #[derive(Debug, thiserror::Error)]

@@ -24,7 +24,7 @@
 //! 6. [`http`] makes a barrier, reads the registry in memory, and answers. Its state is in `http::context`.
 //!
 //! Along the way, used by many: `metrics` counts, [`upstream_log`] logs what nsqlookupd logs, in its
-//! words; [`error`], [`version`], `accept`, `clock`, `durations`, `suggestion` and [`open_files`] are
+//! words; [`error`], [`version`], `accept`, `clock`, `durations`, [`outcome`], `suggestion` and [`open_files`] are
 //! small tools.
 //!
 //! # Invariants
@@ -45,6 +45,7 @@ mod member;
 mod metrics;
 pub mod nsqd;
 pub mod open_files;
+pub mod outcome;
 pub mod signals;
 mod suggestion;
 pub mod upstream_log;

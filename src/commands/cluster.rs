@@ -5,16 +5,13 @@
 //!
 //! - `args`: the flags.
 //! - `client`: asks the endpoints.
-//! - `outcome`: exit statuses.
 //! - `show`: tables and JSON.
 //! - `verbs`: what each verb does.
 
 mod args;
 mod client;
-mod outcome;
 mod show;
 mod verbs;
 
 pub use args::{Cluster, read};
-pub use outcome::{Failed, Kind};
 pub use verbs::run;

@@ -37,10 +37,7 @@ impl Cluster {
                 .args
                 .push(format!("--initial-cluster={}", list.join(",")));
         }
-        Cluster {
-            members,
-            folder,
-        }
+        Cluster { members, folder }
     }
 
     /// A further member, not started and not announced; its list names the others, too.

@@ -6,8 +6,8 @@ use reqwest::{Method, Url};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::outcome::{Failed, Kind};
 use crate::commands::address::Address;
+use crate::outcome::{Failed, Kind};
 
 /// Deadline for connecting.
 const CONNECT: Duration = Duration::from_secs(2);

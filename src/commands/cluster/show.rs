@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::outcome::{Failed, Kind};
+use crate::outcome::{Failed, Kind};
 
 /// A member that was not heard for so long does not answer, in milliseconds.
 const SILENT: u64 = 3_000;

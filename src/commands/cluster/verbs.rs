@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::args::{Cluster, Output, Verb, Wait};
 use super::client::Client;
-use super::outcome::{Failed, Kind};
 use super::show::{Member, Members};
+use crate::outcome::{Failed, Kind};
 
 /// Between two looks at a member that joins.
 const LOOK: Duration = Duration::from_millis(250);

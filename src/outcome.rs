@@ -38,7 +38,7 @@ impl Kind {
     }
 
     /// The kind of an HTTP answer that is an error.
-    pub(super) fn of(status: u16, message: &str) -> Kind {
+    pub(crate) fn of(status: u16, message: &str) -> Kind {
         match (status, message) {
             (503, "NO_QUORUM") => Kind::NoQuorum,
             (404, "MEMBER_NOT_FOUND") => Kind::NotFound,
@@ -49,7 +49,7 @@ impl Kind {
 }
 
 impl Failed {
-    pub(super) fn new(kind: Kind, reason: impl Into<String>) -> Failed {
+    pub(crate) fn new(kind: Kind, reason: impl Into<String>) -> Failed {
         let reason = reason.into();
         Failed { kind, reason }
     }
