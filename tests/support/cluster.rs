@@ -39,7 +39,7 @@ impl Cluster {
         }
         Cluster {
             members,
-            folder: folder,
+            folder,
         }
     }
 

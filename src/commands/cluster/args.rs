@@ -36,7 +36,7 @@ pub struct Cluster {
 
 /// A form of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub(super) enum Output {
     /// For people
     Table,
     /// For programs
