@@ -27,10 +27,11 @@ fn must_create(member: &Member, topic: &str) {
 }
 
 fn topics(member: &Member) -> Vec<String> {
-    let answer = member.get("/topics?consistency=linearizable").unwrap();
-    assert_eq!(answer.status, 200);
-    let topics = answer.json()["topics"].clone();
-    serde_json::from_value(topics).unwrap()
+    let answer = wait_for("a linearizable answer", || {
+        let answer = member.get("/topics?consistency=linearizable")?;
+        (answer.status == 200).then_some(answer)
+    });
+    serde_json::from_value(answer.json()["topics"].clone()).unwrap()
 }
 
 fn id(member: &Member) -> serde_json::Value {
@@ -389,7 +390,7 @@ fn copies_at_random_moments_lose_nothing_that_was_acknowledged() {
             assert!(clone.log().contains(COPY), "seed {seed}: {}", clone.log());
         }
         wait_ready_supervised(&mut cluster);
-        let there = wait_for("topics", || Some(topics(&cluster.members[0])));
+        let there = topics(&cluster.members[0]);
         let lost: Vec<_> = acknowledged
             .iter()
             .filter(|topic| !there.contains(topic))

@@ -262,14 +262,19 @@ impl Me {
                 && known.incarnation <= self.incarnation.load(Ordering::Acquire))
     }
 
-    /// Notes that this process must not speak for its member. The first reason counts.
+    /// Notes that this process must not speak for its member. The first reason counts, but a living
+    /// original counts more than what a copy has forgotten.
     pub(crate) fn condemn(&self, verdict: Verdict) {
         self.verdict.send_if_modified(|known| {
-            let first = known.is_none();
-            if first {
+            let counts = match known {
+                None => true,
+                Some(Verdict::Forgotten { .. }) => matches!(verdict, Verdict::Copy { .. }),
+                Some(Verdict::Copy { .. }) => false,
+            };
+            if counts {
                 *known = Some(verdict);
             }
-            first
+            counts
         });
     }
 
@@ -461,6 +466,25 @@ mod tests {
         assert_eq!(refused, Err(Refusal::NoCluster));
         let asked = fresh.admit(&introduction(&a, None), known);
         assert_eq!(asked, Ok(Sender::Guest));
+    }
+
+    #[test]
+    fn a_living_original_counts_more_than_what_its_copy_forgot() {
+        let me = member("a", 10, 7, 1);
+        let forgotten = |by: &str| Verdict::Forgotten { by: by.into() };
+        let copy = Verdict::Copy {
+            by: "b".into(),
+            address: "a:1".into(),
+        };
+        for (said, counts) in [
+            (forgotten("b"), forgotten("b")),
+            (forgotten("c"), forgotten("b")),
+            (copy.clone(), copy.clone()),
+            (forgotten("c"), copy),
+        ] {
+            me.condemn(said);
+            assert_eq!(*me.verdict().borrow(), Some(counts));
+        }
     }
 
     #[test]
