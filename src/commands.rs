@@ -7,12 +7,14 @@
 //! - [`cluster`] shows and changes who belongs to a cluster.
 //! - [`dev`] runs a whole cluster on one machine, each member in a process of its own.
 //! - [`migrate`] has `import` and `diff`: from running nsqlookupds to a cluster.
+//! - [`recover`] reads data paths, and makes a new cluster when the quorum is lost.
 
 mod address;
 mod clap_text;
 pub mod cluster;
 pub mod dev;
 pub mod migrate;
+pub mod recover;
 
 use std::ffi::OsString;
 
@@ -21,7 +23,9 @@ use crate::suggestion::closest;
 pub use clap_text::Request;
 
 /// The words that are commands.
-const COMMANDS: [&str; 6] = ["cluster", "dev", "import", "diff", "help", "version"];
+const COMMANDS: [&str; 7] = [
+    "cluster", "dev", "import", "diff", "recover", "help", "version",
+];
 
 /// What the command line chooses. The words are those that the command reads itself.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub enum Chosen {
     Dev(Vec<OsString>),
     /// `import` or `diff`, that word included.
     Migrate(Vec<OsString>),
+    /// `recover`, and its flags.
+    Recover(Vec<OsString>),
     /// Print the usage text.
     Help,
     /// Print the version.
@@ -57,6 +63,7 @@ pub fn choose(words: impl IntoIterator<Item = OsString>) -> Result<Chosen> {
         "import" | "diff" => Ok(Chosen::Migrate(words)),
         "dev" => Ok(Chosen::Dev(words.split_off(1))),
         "cluster" => Ok(Chosen::Cluster(words.split_off(1))),
+        "recover" => Ok(Chosen::Recover(words.split_off(1))),
         "help" => help(words.get(1)),
         "version" => Ok(Chosen::Version),
         _ => Err(unknown(&first)),
@@ -73,6 +80,7 @@ fn help(command: Option<&OsString>) -> Result<Chosen> {
         "import" | "diff" => Ok(Chosen::Migrate(vec![command.clone(), flag])),
         "dev" => Ok(Chosen::Dev(vec![flag])),
         "cluster" => Ok(Chosen::Cluster(vec![flag])),
+        "recover" => Ok(Chosen::Recover(vec![flag])),
         "help" | "version" => Ok(Chosen::Help),
         other if other.starts_with('-') => Ok(Chosen::Help),
         other => Err(unknown(other)),
@@ -106,6 +114,10 @@ mod tests {
             ("dev --nodes 5", Chosen::Dev(words("--nodes 5"))),
             ("help dev", Chosen::Dev(words("--help"))),
             (
+                "recover --data-path=a",
+                Chosen::Recover(words("--data-path=a")),
+            ),
+            (
                 "import --from=a:1",
                 Chosen::Migrate(words("import --from=a:1")),
             ),
@@ -124,7 +136,7 @@ mod tests {
 
     #[test]
     fn other_words_are_refused() {
-        let all = "the commands are cluster, dev, import, diff, help, version";
+        let all = "the commands are cluster, dev, import, diff, recover, help, version";
         for (line, word, hint) in [
             ("status", "status", all),
             ("join", "join", all),

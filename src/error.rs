@@ -83,6 +83,9 @@ pub enum Error {
     /// `raftlookupd diff` could not determine whether something differs.
     #[error(transparent)]
     NotCompared(Box<Error>),
+    /// `raftlookupd recover` cannot use a data path.
+    #[error(transparent)]
+    Recover(raft::Error),
     /// The operating system refused something ordinary.
     #[error("cannot {action}: {source}")]
     System {
@@ -106,7 +109,7 @@ impl Error {
             | Error::Setting { .. }
             | Error::NotCompared(_) => 2,
             Error::Cluster(failed) => failed.kind.exit_code(),
-            Error::Start(error) | Error::Failed(error) => match error {
+            Error::Start(error) | Error::Failed(error) | Error::Recover(error) => match error {
                 raft::Error::Storage(_) | raft::Error::StorageFailed(_) => 74,
                 raft::Error::Removed(_) => 77,
                 _ => 1,

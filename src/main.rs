@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use raftlookupd::commands::migrate::Ended;
-use raftlookupd::commands::{Chosen, Request, choose, cluster, dev, migrate};
+use raftlookupd::commands::{Chosen, Request, choose, cluster, dev, migrate, recover};
 use raftlookupd::config::{self, Config, Invocation};
 use raftlookupd::error::{Error, Result};
 use raftlookupd::logging::{Log, LogSettings};
@@ -23,6 +23,9 @@ fn main() -> ExitCode {
         Ok(Chosen::Migrate(words)) => return migration(words),
         Ok(Chosen::Cluster(words)) => {
             cluster::read(words).and_then(|request| run(request, cluster_command))
+        }
+        Ok(Chosen::Recover(words)) => {
+            recover::read(words).and_then(|request| run(request, recover::run))
         }
         Ok(Chosen::Help) => {
             print(&mut std::io::stdout(), &config::usage());
@@ -131,7 +134,7 @@ fn failed(fatal: impl FnOnce(&str), error: &Error) -> ExitCode {
         Error::Usage(_) | Error::Setting { .. } => {
             print(&mut stderr, &format!("{error}\n(see --help)"))
         }
-        Error::Lookupd(_) | Error::NotCompared(_) | Error::Cluster(_) => {
+        Error::Lookupd(_) | Error::NotCompared(_) | Error::Cluster(_) | Error::Recover(_) => {
             print(&mut stderr, &format!("raftlookupd: {error}"));
         }
         error => fatal(&error.to_string()),

@@ -15,9 +15,10 @@
 //! 7. `peer`: what members ask each other, and how it travels. Only this crosses machines.
 //! 8. `cluster` (identity, forming, who leads) and `members` (admission, promotion, removal, handing over).
 //! 9. `watch`: members that are away, elections, expiry, one log line for each transition.
-//! 10. `node`: wires all of it together, on threads of its own.
+//! 10. [`recovery`]: what a data path holds, and a new cluster of it when the quorum is lost.
+//! 11. `node`: wires all of it together, on threads of its own.
 //!
-//! Imports between the folders run one way: `node` sees all of them; then `watch` and `members`,
+//! Imports between the folders run one way: `node` and `recovery` see all of them; then `watch` and `members`,
 //! `write`, `read`, `log`, `cluster`, `peer`.
 //!
 //! # Invariants
@@ -36,6 +37,7 @@ mod node;
 pub mod owner;
 mod peer;
 mod read;
+pub mod recovery;
 mod registry;
 mod status;
 pub mod types;

@@ -23,6 +23,7 @@ pub fn usage() -> String {
          \x20 raftlookupd dev [flags]     run a whole cluster on this machine\n\
          \x20 raftlookupd import [flags]  copy what running nsqlookupds list into a cluster\n\
          \x20 raftlookupd diff [flags]    compare running nsqlookupds with a cluster\n\
+         \x20 raftlookupd recover [flags] show what data paths hold; a new cluster when the quorum is lost\n\
          \x20 raftlookupd help [command]  show this text, or the flags of a command\n\
          \x20 raftlookupd version         show the versions\n\n\
          nsqlookupd's flags, with one dash or two:\n{upstream}\n\

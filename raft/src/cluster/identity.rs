@@ -179,6 +179,17 @@ impl IdentityFile {
         Ok((opened, identity))
     }
 
+    /// Reads the identity of a member that does not run.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] if there is none, or it cannot be read.
+    pub(crate) fn read(data_path: &Path) -> Result<(Self, Identity)> {
+        let file = RecordFile::new(data_path.join(FILE));
+        let bytes = file.load()?.unwrap_or_default();
+        let identity = decode("an identity", &bytes)?;
+        Ok((IdentityFile { file }, identity))
+    }
+
     /// Durable when it returns.
     ///
     /// # Errors

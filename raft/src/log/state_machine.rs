@@ -108,6 +108,11 @@ impl StateMachine {
         self.rebuilt
     }
 
+    /// The membership where the registry has applied the log.
+    pub(crate) fn membership(&self) -> StoredMembership {
+        self.mark.membership.clone()
+    }
+
     pub(crate) fn state(&self) -> Arc<RegistryState> {
         self.state.clone()
     }

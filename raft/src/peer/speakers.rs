@@ -55,6 +55,16 @@ struct Peers {
     moving: BTreeMap<MemberId, (u64, Instant)>,
 }
 
+/// Forgets all members: those of a new cluster are others.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn forget_all(data_path: &Path) -> raftlookupd_storage::Result<()> {
+    let nobody = Acquaintances::default().to_stored();
+    let bytes = encode("the peers of a member", &nobody)?;
+    RecordFile::new(data_path.join(FILE)).save(&bytes)
+}
+
 impl Speakers {
     /// As they were stored in a data path.
     ///
