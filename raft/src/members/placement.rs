@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftlookupd_storage::registration::MemberId;
+use tokio::task::JoinSet;
 
 use crate::cluster::view::View;
 use crate::members::membership::Membership;
@@ -20,6 +21,9 @@ const REMIND: Duration = Duration::from_secs(5);
 
 /// Deadline for a question to one peer.
 const ANSWER: Duration = Duration::from_millis(500);
+
+/// Deadline for telling one peer where this member is: it asks there and where it was.
+const TOLD: Duration = Duration::from_secs(4);
 
 /// Deadline for a change of the membership.
 const CHANGE: Duration = Duration::from_secs(15);
@@ -58,21 +62,39 @@ impl Placement {
             Some(leader) => Some(leader),
             None => self.leader_known_to_others().await,
         };
-        let (leader, node) = leader.ok_or("no leader is known")?;
+        let Some((leader, node)) = leader else {
+            self.tell_all().await;
+            return Err("no leader is known".into());
+        };
         let done = self.peers.call(leader, &node, wanted.clone(), CHANGE).await;
-        let moved = matches!(
-            &done,
-            Err(CallError::Unwelcome {
-                refusal: Refusal::NotAtItsAddress { .. },
-                ..
-            })
-        );
-        let done = match moved {
-            // Until the leader has noted that, it takes this process for a stranger.
-            true => self.peers.ask_at((leader, &node), wanted, CHANGE).await,
-            false => done,
+        let done = match done {
+            // Until the leader has noted that this member has moved, it takes it for a stranger.
+            Err(
+                CallError::Refused
+                | CallError::Lost(_)
+                | CallError::Unwelcome {
+                    refusal: Refusal::NotAtItsAddress { .. },
+                    ..
+                },
+            ) => self.peers.ask_at((leader, &node), wanted, CHANGE).await,
+            done => done,
         };
         done.map_err(|error| error.to_string())
+    }
+
+    /// Tells the others where this member is: without a leader nobody can record it, but they need its
+    /// vote, or it theirs.
+    async fn tell_all(&self) {
+        let mut told = JoinSet::new();
+        for (id, node) in self.view.nodes() {
+            if id == self.wanted.id {
+                continue;
+            }
+            let (peers, wanted) = (self.peers.clone(), self.wanted.clone());
+            // Only that it is heard matters; there is no leader to do it.
+            told.spawn(async move { drop(peers.ask_at((id, &node), wanted, TOLD).await) });
+        }
+        told.join_all().await;
     }
 
     /// The leader that another member knows: no leader can reach a member that has moved, and one

@@ -19,6 +19,8 @@ pub(crate) struct AppendCalls<E> {
     caller: Arc<Caller<E>>,
     /// With entries; only advances while an answer is awaited.
     pending: Option<Pending<E>>,
+    /// The last entry that the follower has said it has.
+    acknowledged: Option<LogId>,
     /// Begins with the first entries: a connection that has not carried any may be openraft's way
     /// to ask whether it still leads, and that has to be answered by the follower.
     heartbeats: Option<Heartbeats>,
@@ -59,6 +61,7 @@ impl<E: Send + 'static> AppendCalls<E> {
         AppendCalls {
             caller,
             pending: None,
+            acknowledged: None,
             heartbeats: None,
         }
     }
@@ -71,8 +74,10 @@ impl<E: Send + 'static> AppendCalls<E> {
     pub(crate) async fn append(&mut self, request: Append) -> Result<Answer, E> {
         if request.entries.is_empty() {
             return match &self.heartbeats {
-                None => (self.caller)(request).await,
-                Some(heartbeats) => Ok(self.beat(heartbeats, request)),
+                Some(heartbeats) if request.prev_log_id <= self.acknowledged => {
+                    Ok(self.beat(heartbeats, request))
+                }
+                _ => (self.caller)(request).await,
             };
         }
         let range = Range::of(&request);
@@ -86,17 +91,23 @@ impl<E: Send + 'static> AppendCalls<E> {
             self.pending = Some(Pending { range, answer });
         }
         let heartbeats = self.heartbeats.get_or_insert_default();
-        let pending = &mut self.pending;
+        let (pending, acknowledged) = (&mut self.pending, &mut self.acknowledged);
         tokio::select! {
             biased;
             (asked, answer) = poll_fn(|context| poll(pending, context)) => {
-                answer.map(|answer| answer_to(&range, &asked, answer))
+                let answer = answer.map(|answer| answer_to(&range, &asked, answer))?;
+                match &answer {
+                    Answer::Success => *acknowledged = range.last.max(*acknowledged),
+                    Answer::PartialSuccess(last) => *acknowledged = (*last).max(*acknowledged),
+                    Answer::Conflict | Answer::HigherVote(_) => {}
+                }
+                Ok(answer)
             }
             vote = heartbeats.refused() => Ok(Answer::HigherVote(vote)),
         }
     }
 
-    /// The follower has acknowledged all that a heartbeat claims, so nothing depends on its answer
+    /// The follower has acknowledged all that this heartbeat claims, so nothing depends on its answer
     /// but whether it follows another leader.
     fn beat(&self, heartbeats: &Heartbeats, request: Append) -> Answer {
         match heartbeats.higher_vote() {

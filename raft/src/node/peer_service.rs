@@ -274,12 +274,11 @@ impl Service for PeerService {
 
     fn is_current(&self, sender: Sender) -> bool {
         match sender {
-            Sender::Member {
-                id,
-                start,
-                known: true,
-            } => self.speakers.speaks(id, start),
-            Sender::Member { known: false, .. } | Sender::Guest => true,
+            // Before it is known as a member, as while this one loads, there may be no address to ask at.
+            Sender::Member { id, start, known } => {
+                self.speakers.speaks(id, start) || !(known || self.node(id).is_some())
+            }
+            Sender::Guest => true,
         }
     }
 

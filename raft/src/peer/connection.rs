@@ -26,7 +26,7 @@ const DIAL: Duration = Duration::from_millis(500);
 
 /// A peer that has not answered the introduction by then is dialled again. It may have to dial back
 /// before it answers.
-const WELCOME: Duration = Duration::from_secs(1);
+const WELCOME: Duration = Duration::from_secs(3);
 
 /// What carries the bytes of a connection.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// The most starts that are remembered. A peer that has not met any of them in all that time takes
 /// the data path for a copy.
-const MOST_STARTS: usize = 1000;
+const MOST_STARTS: usize = 20_000;
 
 /// What a member has promised. Ordered by age: the index counts within one term only, since a
 /// leader of a later term may have had entries replaced.

@@ -219,7 +219,7 @@ impl Pool {
         let mut connections = self.connections();
         let idle = connections.idle.get_mut(&(to, class))?;
         idle.retain_mut(|connection| {
-            self.speakers.may_be_at(node, &connection.address)
+            self.speakers.may_be_at(to, node, &connection.address)
                 && self.speakers.speaks(to, connection.start)
                 && connection.idle_since.elapsed() < IDLE
                 && connection.frames.is_open(&mut connection.unread)

@@ -23,9 +23,9 @@ use crate::types::PeerNode;
 
 const FILE: &str = "peers";
 
-/// Deadline for dialling back. There may be two addresses to try, and the side that has dialled
-/// waits meanwhile.
-const DIAL_BACK: Duration = Duration::from_millis(400);
+/// Deadline for dialling back: two round trips across half the world, or a packet that is sent again. The
+/// side that has dialled waits meanwhile.
+const DIAL_BACK: Duration = Duration::from_millis(1500);
 
 /// A member that is at another address than the listed one has moved after this time: it may be a copy
 /// that was started before its original.
@@ -197,18 +197,26 @@ impl Speakers {
         if self.speaks(id, from.start) {
             return Ok(());
         }
+        // All at once: the second address costs no time, and the first one decides if it answers.
+        let addresses = self.addresses_of(id, &from.name, recorded.as_deref());
+        let answers: Vec<_> = addresses
+            .into_iter()
+            .map(|address| {
+                let (speakers, from) = (self.clone(), from.clone());
+                let answer = async move { speakers.dial_back(id, &from, &address).await };
+                tokio::spawn(answer)
+            })
+            .collect();
         let mut failed = None;
-        for address in self.addresses_of(id, &from.name, recorded.as_deref()) {
-            match self.dial_back(id, from, &address).await {
-                Ok(()) => return Ok(()),
-                Err(Refusal::NotAtItsAddress { reason, .. }) => {
-                    failed.get_or_insert(Refusal::NotAtItsAddress {
-                        id,
-                        address,
-                        reason,
-                    });
+        for answer in answers {
+            match answer.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(elsewhere @ Refusal::NotAtItsAddress { .. })) => {
+                    failed.get_or_insert(elsewhere);
                 }
-                Err(refusal) => return Err(refusal),
+                Ok(Err(refusal)) => return Err(refusal),
+                // It was ended with its runtime.
+                Err(_) => {}
             }
         }
         // A member of which no address is known has joined a moment ago.
@@ -265,8 +273,8 @@ impl Speakers {
         since.1.elapsed()
     }
 
-    /// Where a member may be reached, in the order to try: where it was reached last, if that is
-    /// one of them; its recorded address; the listed one.
+    /// Where a member may be reached, in the order to try: where it was reached last, which is another
+    /// address while a move is not recorded yet; its recorded address; the listed one.
     pub(crate) fn addresses_of(
         &self,
         id: MemberId,
@@ -274,24 +282,27 @@ impl Speakers {
         recorded: Option<&str>,
     ) -> Vec<String> {
         let met = self.peers().met.get(id).map(|met| met.address.clone());
-        let listed = self.listed.get(name).map(String::as_str);
-        let mut addresses: Vec<String> = recorded
-            .or(met.as_deref())
-            .into_iter()
-            .chain(listed)
-            .map(String::from)
-            .collect();
-        addresses.dedup();
-        if let Some(last) = met.and_then(|met| addresses.iter().position(|known| *known == met)) {
-            addresses.swap(0, last);
+        let recorded = recorded.map(String::from);
+        let listed = self.listed.get(name).cloned();
+        let mut addresses: Vec<String> = Vec::new();
+        for address in [met, recorded, listed].into_iter().flatten() {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
         }
         addresses
     }
 
-    /// Whether this is the recorded address of a member, or the listed one.
-    pub(crate) fn may_be_at(&self, node: &PeerNode, address: &str) -> bool {
-        let listed = || self.listed.get(&node.name);
-        node.address == address || listed().is_some_and(|listed| listed == address)
+    /// Whether this is one of the addresses where a member may be reached.
+    pub(crate) fn may_be_at(&self, id: MemberId, node: &PeerNode, address: &str) -> bool {
+        let is_listed = || self.listed.get(&node.name).is_some_and(|it| it == address);
+        let is_met = || {
+            self.peers()
+                .met
+                .get(id)
+                .is_some_and(|met| met.address == address)
+        };
+        node.address == address || is_listed() || is_met()
     }
 
     async fn dial_back(

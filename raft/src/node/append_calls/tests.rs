@@ -164,10 +164,31 @@ async fn a_connection_without_entries_waits_for_the_follower() {
     assert_eq!(scene.calls(), [0, 0]);
 }
 
-#[tokio::test]
-async fn heartbeats_hold_nothing_up() {
+/// A follower that has acknowledged entries, and is asked for them again.
+async fn acknowledged() -> Scene {
     let mut scene = Scene::new();
     assert_eq!(scene.attempt(upto(7)).await, None);
+    scene.answers(0, Ok(Answer::Success)).await;
+    assert_eq!(scene.attempt(upto(7)).await, success());
+    scene.asked.lock().unwrap().clear();
+    assert_eq!(scene.attempt(upto(7)).await, None);
+    scene
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_not_claimed() {
+    let mut scene = acknowledged().await;
+    let ahead = Append {
+        prev_log_id: Some(id(8)),
+        ..heartbeat(8)
+    };
+    assert_eq!(scene.attempt(ahead).await, None);
+    assert_eq!(scene.attempt(heartbeat(8)).await, success());
+}
+
+#[tokio::test]
+async fn heartbeats_hold_nothing_up() {
+    let mut scene = acknowledged().await;
     for committed in 10..20 {
         assert_eq!(scene.attempt(heartbeat(committed)).await, success());
     }
@@ -194,5 +215,4 @@ async fn a_higher_vote_and_a_failure_are_told() {
     let higher = || Ok(Answer::HigherVote(Vote::new(2, 3)));
     scene.answers(1, higher()).await;
     assert_eq!(scene.attempt(upto(7)).await, Some(higher()));
-    assert_eq!(scene.attempt(heartbeat(5)).await, Some(higher()));
 }
