@@ -88,6 +88,13 @@ fn the_survivor_of_a_lost_quorum_makes_a_new_cluster_that_keeps_the_registry() {
     let status = cluster.members[survivor].status().unwrap();
     assert_eq!(status["members"].as_array().unwrap().len(), 1);
     for number in (0..3).filter(|number| *number != survivor) {
+        let member = &cluster.members[number];
+        let announced = format!(
+            "/cluster/add?name={}&address=127.0.0.1:{}",
+            member.name, member.peer
+        );
+        let answer = cluster.members[survivor].post(&announced).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
         cluster.members[number].wipe();
         cluster.members[number].start();
     }

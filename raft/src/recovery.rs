@@ -3,7 +3,8 @@
 //!
 //! The new cluster has another id, so that what is left of the old one can never take part in it again.
 //! It has one member, with its node id and everything that its log holds: what was acknowledged is
-//! there if this member had it. The other members rejoin with empty data paths.
+//! there if this member had it. The other members are added
+//! again, with empty data paths.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

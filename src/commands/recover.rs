@@ -16,8 +16,8 @@ use crate::error::{Error, Result};
 ///
 /// For a cluster that has lost more than half of its members for good. Give the data paths that are
 /// left, find the one that has most, and run the command once more with that one only and
-/// --force-new-cluster. Start that member; remove the data paths of the others, and start them too: they
-/// rejoin as new members. What was acknowledged and is on none of the data paths is lost.
+/// --force-new-cluster. Start that member; remove the data paths of the others, announce each with
+/// raftlookupd cluster add, and start them too: they rejoin as new members. What was acknowledged and is on none of the data paths is lost.
 #[derive(Debug, Parser)]
 #[command(
     name = "raftlookupd recover",
@@ -139,7 +139,7 @@ fn forced(all: &[Contents]) -> String {
     let names = all.iter().map(|contents| contents.name.as_str());
     format!(
         "{} is the only member of a new cluster now. Start it with the flags it had. Then start the others \
-         with empty data paths: they rejoin as new members.\n",
+         with empty data paths, each after raftlookupd cluster add: they rejoin as new members.\n",
         names.collect::<Vec<_>>().join(", ")
     )
 }
