@@ -66,35 +66,43 @@ pub(crate) struct Compaction {
     pub(crate) bytes: u64,
 }
 
+/// Entries that were applied since the last snapshot.
+fn applied_since_snapshot(metrics: &RaftMetrics) -> u64 {
+    let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+    index(metrics.last_applied).saturating_sub(index(metrics.snapshot))
+}
+
 impl Compaction {
     /// Takes snapshots until the member stops.
     pub(crate) async fn run(self) {
         // The log that is kept behind the newest snapshot.
         let mut kept = 0;
         let mut scrubbed: Option<Instant> = None;
+        // openraft takes none while nothing has been applied since the last one.
+        let mut damaged = false;
         loop {
             tokio::time::sleep(INTERVAL).await;
-            let mut damaged = false;
             if scrubbed.is_none_or(|scrubbed| scrubbed.elapsed() > SCRUB_INTERVAL) {
                 scrubbed = Some(Instant::now());
-                damaged = self.newest_is_damaged().await;
+                damaged |= self.newest_is_damaged().await;
             }
             let bytes = self.log.live_bytes();
             kept = bytes.min(kept);
             let metrics = self.raft.metrics().borrow().clone();
-            if !damaged && !self.is_due(&metrics, bytes - kept) {
+            let replaces = damaged && applied_since_snapshot(&metrics) > 0;
+            if !replaces && !self.is_due(&metrics, bytes - kept) {
                 continue;
             }
             if self.compact(&metrics).await.is_none() {
                 return;
             }
+            damaged = false;
             kept = self.log.live_bytes();
         }
     }
 
     fn is_due(&self, metrics: &RaftMetrics, grown: u64) -> bool {
-        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        let entries = index(metrics.last_applied).saturating_sub(index(metrics.snapshot));
+        let entries = applied_since_snapshot(metrics);
         if entries == 0 {
             return false;
         }
