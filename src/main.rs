@@ -67,6 +67,7 @@ fn member(words: Vec<OsString>) -> ExitCode {
 
 async fn run_member(config: Config, log: Log) -> Result<()> {
     let stop = signals::stop_when_told(config.stop_on_stdin_eof)?;
+    signals::ignore_hangup()?;
     raftlookupd::run(config, log, stop).await
 }
 

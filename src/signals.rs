@@ -12,8 +12,8 @@ const QUIT: i32 = 2;
 
 /// Becomes true at SIGTERM or SIGINT, or, if asked for, when standard input ends. A second signal
 /// ends the process at once, without losing anything acknowledged. As upstream, SIGQUIT ends it with
-/// exit code 2. SIGHUP, SIGUSR1 and SIGUSR2, which log rotation sends, do nothing. Must be called
-/// within a Tokio runtime.
+/// exit code 2, and SIGUSR1 and SIGUSR2, which log rotation sends, do nothing. Must be called within
+/// a Tokio runtime.
 ///
 /// # Errors
 /// [`Error::System`] if the system does not let us handle signals.
@@ -23,11 +23,7 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
     let mut interrupt = handler(SignalKind::interrupt())?;
     let mut quit = handler(SignalKind::quit())?;
     // Tokio keeps a handler once it is installed.
-    for harmless in [
-        SignalKind::hangup(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ] {
+    for harmless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
         drop(handler(harmless)?);
     }
     if on_stdin_eof {
@@ -53,6 +49,15 @@ pub fn stop_when_told(on_stdin_eof: bool) -> Result<watch::Receiver<bool>> {
         }
     });
     Ok(stopped)
+}
+
+/// From now on SIGHUP does nothing. For a member only: `dev` has to end with its terminal. Must be
+/// called within a Tokio runtime.
+///
+/// # Errors
+/// As [`stop_when_told`].
+pub fn ignore_hangup() -> Result<()> {
+    handler(SignalKind::hangup()).map(drop)
 }
 
 /// Resolves when the process should stop.
