@@ -26,9 +26,14 @@ pub(crate) struct View {
     lost_after: Duration,
 }
 
+/// The least number that is a majority.
+pub(crate) fn majority(of: usize) -> usize {
+    of / 2 + 1
+}
+
 /// Whether so many are a majority.
 pub(crate) fn is_majority(count: usize, of: usize) -> bool {
-    count > of / 2
+    count >= majority(of)
 }
 
 impl View {

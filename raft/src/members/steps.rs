@@ -5,6 +5,8 @@
 
 use raftlookupd_storage::registration::MemberId;
 
+use crate::cluster::view::majority;
+
 /// A member, as the leader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
@@ -87,7 +89,7 @@ impl Voters {
     }
 
     fn needed(self) -> usize {
-        self.all / 2 + 1
+        majority(self.all)
     }
 
     /// How many may fail; `None` if too many have.
